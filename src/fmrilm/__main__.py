@@ -1,0 +1,6 @@
+"""``python -m fmrilm`` and ``accelerate launch -m fmrilm``."""
+
+from fmrilm.cli import main
+
+if __name__ == "__main__":
+    main()

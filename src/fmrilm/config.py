@@ -1,0 +1,400 @@
+"""Every option of fmrilm: frozen dataclasses, merged as defaults <- YAML files <- ``key=value``.
+
+The YAML files of the original fMRI-LM (``model.vq_model.*``, ``model.lm.*``, ``datasets.*``) load
+unchanged, and the flags of its documented commands are accepted through :data:`FLAGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fmrilm.errors import InputError
+from fmrilm.registry import suggest
+
+# name -> (width, depth, heads)
+ENCODER_SIZES = {
+    "vit_tiny": (96, 3, 4),
+    "vit_small": (384, 12, 6),
+    "vit_base": (768, 12, 12),
+    "vit_large": (1024, 24, 16),
+}
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The fMRI tokenizer: ViT encoder, quantizer, decoder (``model.vq_model``)."""
+
+    patch_size: int = 160  # time points per patch
+    num_rois: int = 450  # regions in the series
+    num_timestamp: int = 160  # time points the encoder reads
+    enc_cls: str = "vit_base"  # vit_tiny | vit_small | vit_base | vit_large
+    n_embd: int | None = None  # encoder width; None: the preset's
+    n_layer: int | None = None  # encoder depth; None: the preset's
+    n_head: int | None = None  # attention heads; None: the preset's
+    dec_layer: int | None = None  # decoder depth; None: a third of the encoder's
+    drop_path: float = 0.1  # probability of skipping a block in training
+    dropout: float = 0.0  # dropout inside the MLPs
+    attn_mode: str = "sdpa"  # sdpa | flash_attn | normal: all run torch's sdpa
+    roi_profile: bool = True  # add each region's connectivity profile to its token
+    quantizer: str = "vq"  # an entry of the quantizer registry
+    codebook_size: int = 8192  # number of codes (VQ)
+    code_dim: int = 128  # width of a code (VQ)
+    decay: float = 0.99  # EMA decay of the codebook (VQ)
+    beta: float = 1.0  # weight of the commitment loss (VQ)
+    fsq_levels: list[int] = field(default_factory=lambda: [8, 8, 8, 6, 5])  # levels (FSQ)
+
+    @property
+    def num_steps(self) -> int:
+        """Time patches per scan."""
+        return self.num_timestamp // self.patch_size
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens per scan, regions x time patches."""
+        return self.num_rois * self.num_steps
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Width, depth and heads of the encoder."""
+        if self.enc_cls not in ENCODER_SIZES:
+            raise InputError(
+                f"unknown enc_cls {self.enc_cls!r}{suggest(self.enc_cls, list(ENCODER_SIZES))}; "
+                f"known: {', '.join(ENCODER_SIZES)}"
+            )
+        width, depth, heads = ENCODER_SIZES[self.enc_cls]
+        return self.n_embd or width, self.n_layer or depth, self.n_head or heads
+
+    @property
+    def decoder_depth(self) -> int:
+        """Blocks of the decoder."""
+        return self.dec_layer if self.dec_layer is not None else max(1, self.size[1] // 3)
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """The causal language model and what joins it to the tokenizer (``model.lm``)."""
+
+    base_model: str = "Qwen/Qwen3-0.6B"  # any causal LM of Hugging Face, a folder, or "tiny"
+    num_fmri_tokens: int | None = None  # checked against num_rois x time patches when given
+    num_rois: int | None = None  # checked against vq_model.num_rois when given
+    fmri_vocab_size: int | None = None  # checked against the codebook size when given
+    fmri_input: str = "continuous"  # continuous | quantized: what the LM sees of a scan
+    use_fmri_lm_head: bool = True  # separate output head over fMRI codes
+    add_fmri_delimiter: bool = True  # put <fmri> and </fmri> around the scan
+    dropout: float = 0.0  # dropout on the projected scan
+    peft_tune: bool = False  # LoRA instead of full fine-tuning
+    freeze_llm: bool = False  # train only what surrounds the LM
+    freeze_pretrained_lora: bool = False  # stack a second adapter in stage 3
+    tune_tokenizer: bool = False  # let the LM's loss reach the fMRI encoder
+    lora_r: int = 8  # rank of LoRA
+    lora_alpha: int = 16  # scale of LoRA is alpha / r
+    lora_dropout: float = 0.1  # dropout in front of LoRA
+    lora_target_modules: list[str] | None = None  # None: peft's choice for the architecture
+    use_cls_head: bool = False  # a linear head for classes or values beside the answers
+    num_classes: int = 2  # outputs of that head
+    temperature: float = 0.7  # of sampled generation
+    top_p: float = 0.8  # of sampled generation
+    top_k: int = 20  # of sampled generation
+    tiny_width: int = 128  # width of the built-in LM (base_model: tiny)
+    tiny_depth: int = 4  # layers of the built-in LM
+    tiny_vocab: int = 2048  # at most this many text tokens of the built-in LM
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The whole model."""
+
+    vq_model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    lm: LMConfig = field(default_factory=LMConfig)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which cohorts, and how a scan becomes an array."""
+
+    dataset_dir: list[str] = field(default_factory=list)  # cohort folders
+    norm: str | None = None  # scaling; None: what the cohort's own cohort.yaml says
+    desc_type: list[str] = field(default_factory=lambda: ["fc"])  # descriptor families
+    length: str = "clip"  # clip | random_clip: scans longer than num_timestamp
+    cache: bool = True  # keep the series in memory
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop, one for all stages."""
+
+    epochs: int = 50
+    batch_size: int = 16  # scans per step and process
+    gradient_accumulation_steps: int = 1
+    lr: float = 1e-4  # peak learning rate
+    min_lr: float = 1e-5  # at the end of the cosine
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    warmup: float = 0.1  # share of the steps
+    grad_clip: float = 1.0  # largest gradient norm
+    mixed_precision: str = "no"  # no | bf16 | fp16
+    num_workers: int = 0  # reading processes
+    seed: int = 1337
+    save_ckpt: bool = True  # keep checkpoints to resume from
+    checkpoint_every: int = 1  # epochs between checkpoints
+    select_best: bool = True  # export the epoch with the lowest validation loss
+
+
+@dataclass(frozen=True)
+class TokenizerStageConfig:
+    """Stage 1: weights of the tokenizer's losses."""
+
+    rec_loss: str = "mse"  # mse | smooth_l1
+    fc_weight: float = 0.0  # reconstruction keeps the scan's connectivity
+    clip_loss_type: str = "siglip"  # clip | siglip
+    clip_weight: float = 1.0  # 0: no alignment with text
+    clip_dim: int = 512  # width of the shared space
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Stage 2: weights of the language-model objectives."""
+
+    text_only_weight: float = 0.1
+    fmri_only_weight: float = 0.1
+    fmri2text_weight: float = 1.0
+    mask_ratio: float = 0.3  # masked codes of the fMRI-only loss when there is one time patch
+    max_text_length: int = 600  # text tokens per description
+    text_corpus: str | None = None  # text file for text_only; None: the cohort's descriptions
+
+
+@dataclass(frozen=True)
+class InstructConfig:
+    """Stage 3: which questions, and what stands beside the scan."""
+
+    tasks: list[str] = field(default_factory=list)  # [] : the targets of each dataset
+    add_src_info: bool = False  # put the cohort's sentence in front
+    add_desc: list[str] = field(default_factory=list)  # participant columns told to the model
+    use_allowed_tokens: bool = True  # answers are chosen among the task's own
+    use_random_prompt: bool = True  # vary the wording in training
+    fewshot_samples: int | None = None  # scans per class; None: all
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What is asked of one cohort (``dataset_config.yaml``)."""
+
+    targets: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything; the resolved copy lies in every run folder as ``config.yaml``."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    tokenizer: TokenizerStageConfig = field(default_factory=TokenizerStageConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    instruct: InstructConfig = field(default_factory=InstructConfig)
+    datasets: dict[str, DatasetConfig] = field(default_factory=dict)
+
+
+# Flags of the original's documented commands -> keys of Config.
+FLAGS = {
+    "quantizer": "model.vq_model.quantizer",
+    "lm_name": "model.lm.base_model",
+    "lm": "model.lm.base_model",
+    "dataset_dir": "data.dataset_dir",
+    "desc_type": "data.desc_type",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "fmri_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.gradient_accumulation_steps",
+    "learning_rate": "train.lr",
+    "weight_decay": "train.weight_decay",
+    "seed": "train.seed",
+    "mixed_precision": "train.mixed_precision",
+    "save_ckpt": "train.save_ckpt",
+    "clip_loss_type": "tokenizer.clip_loss_type",
+    "text_only_weight": "align.text_only_weight",
+    "fmri_only_weight": "align.fmri_only_weight",
+    "fmri2text_weight": "align.fmri2text_weight",
+    "add_src_info": "instruct.add_src_info",
+    "add_desc": "instruct.add_desc",
+    "use_allowed_tokens": "instruct.use_allowed_tokens",
+    "use_random_prompt": "instruct.use_random_prompt",
+    "fewshot_samples": "instruct.fewshot_samples",
+}
+# Flags that name a file or folder rather than a key: the caller takes them out first.
+PATH_FLAGS = {
+    "cfg_path": "config",
+    "ckpt_dir": "output",
+    "tokenizer_path": "init",
+    "pretrained_ckpt": "init",
+}
+# Datasets may carry phenotype text by a bare --add_desc: these columns never reveal a label.
+DEFAULT_DESC_COLUMNS = ["age", "sex"]
+
+
+def read_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the path flags and the ``key=value`` pairs that ``arguments`` stand for.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What stood on the command line: ``key=value``, ``--flag value`` or a bare ``--flag``.
+
+    Raises
+    ------
+    InputError
+        If a flag is not known, or a word is neither flag nor ``key=value``.
+    """
+    paths: dict[str, str] = {}
+    pairs: list[str] = []
+    words = list(arguments)
+    batch = None
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            if "=" not in word:
+                raise InputError(f"expected key=value or --flag value, got {word!r}")
+            pairs.append(word)
+            continue
+        name, _, value = word[2:].partition("=")
+        if not value and words and not words[0].startswith("--") and "=" not in words[0]:
+            value = words.pop(0)
+        name = name.replace("-", "_")
+        if name in PATH_FLAGS:
+            paths[PATH_FLAGS[name]] = value
+        elif name == "global_fmri_batch_size":
+            batch = int(value)
+        elif name in FLAGS:
+            key = FLAGS[name]
+            if key == "instruct.add_desc" and not value:
+                value = ",".join(DEFAULT_DESC_COLUMNS)
+            is_list = isinstance(_default(key), list)
+            pairs.append(f"{key}=[{value}]" if is_list else f"{key}={value or 'true'}")
+        else:
+            known = [*FLAGS, *PATH_FLAGS, "global_fmri_batch_size"]
+            raise InputError(f"unknown flag --{name}{suggest(name, known)}")
+    if batch is not None:  # the global batch is scans per update, over all accumulation steps
+        steps = next((int(p.split("=")[1]) for p in pairs if p.startswith("train.gradient_acc")), 1)
+        if batch % steps:
+            raise InputError(
+                f"global_fmri_batch_size {batch} is not a multiple of "
+                f"gradient_accumulation_steps {steps}"
+            )
+        pairs.append(f"train.batch_size={batch // steps}")
+    return paths, pairs
+
+
+def _default(key: str) -> Any:
+    value: Any = Config()
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def load_config(
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    base: Config | None = None,
+) -> Config:
+    """Return the configuration merged from defaults, YAML files in order, and ``key=value`` pairs.
+
+    Parameters
+    ----------
+    files : sequence of path
+        YAML files; a later one wins.
+    overrides : sequence of str
+        ``section.key=value`` pairs; they win over every file.
+    base : Config, optional
+        What to start from instead of the defaults, e.g. the configuration of a parent run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file does not exist.
+    InputError
+        If a key is unknown, a value has the wrong type, or two values contradict each other.
+
+    Examples
+    --------
+    >>> load_config(overrides=["train.lr=3e-4"]).train.lr
+    0.0003
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    merged = OmegaConf.structured(base if base is not None else Config)
+    layers: list[tuple[str, Any]] = []
+    for path in files:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path} not found: give the path of a YAML file")
+        layers.append((str(path), OmegaConf.load(path)))
+    for pair in overrides:
+        if "=" not in pair:
+            raise InputError(f"expected key=value, got {pair!r}")
+        layers.append((pair, OmegaConf.from_dotlist([pair])))
+    for source, layer in layers:
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{source}: {_explain(error, merged)}") from None
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    check_config(config)
+    return config
+
+
+def _explain(error: Any, merged: Any) -> str:
+    from omegaconf import DictConfig, OmegaConf
+
+    key = str(error.full_key or error.key)
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(merged, parent) if parent else merged
+    if isinstance(node, DictConfig) and leaf not in node:
+        known = [str(name) for name in node]
+        return f"unknown key {key!r}{suggest(leaf, known)}; known: {', '.join(known)}"
+    return f"{key}: {str(error.msg or error).splitlines()[0]}"
+
+
+def check_config(config: Config) -> None:
+    """Raise :class:`InputError` if two values of ``config`` contradict each other."""
+    vq, lm = config.model.vq_model, config.model.lm
+    if vq.patch_size < 1 or vq.num_timestamp % vq.patch_size:
+        raise InputError(
+            f"patch_size {vq.patch_size} does not divide num_timestamp {vq.num_timestamp}"
+        )
+    width, _, heads = vq.size
+    if width % heads:
+        raise InputError(f"n_embd {width} is not a multiple of n_head {heads}")
+    if lm.num_fmri_tokens not in (None, vq.num_tokens, vq.num_rois):
+        raise InputError(
+            f"model.lm.num_fmri_tokens is {lm.num_fmri_tokens}, but {vq.num_rois} regions x "
+            f"{vq.num_steps} time patches make {vq.num_tokens}: delete the key or correct it"
+        )
+    if lm.num_rois not in (None, vq.num_rois):
+        raise InputError(
+            f"model.lm.num_rois is {lm.num_rois}, model.vq_model.num_rois is {vq.num_rois}"
+        )
+    choices = {
+        "model.lm.fmri_input": (lm.fmri_input, ("continuous", "quantized")),
+        "data.length": (config.data.length, ("clip", "random_clip")),
+        "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
+        "tokenizer.clip_loss_type": (config.tokenizer.clip_loss_type, ("clip", "siglip")),
+        "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16")),
+        "model.vq_model.attn_mode": (vq.attn_mode, ("sdpa", "flash_attn", "normal")),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise InputError(
+                f"{key} is {value!r}{suggest(value, list(known))}; one of: {', '.join(known)}"
+            )
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved configuration as YAML."""
+    from omegaconf import OmegaConf
+
+    Path(path).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")

@@ -1,0 +1,219 @@
+"""A cohort folder: the store, its participants, splits, scaling and descriptors, joined by id."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from fmrilm.data.cohorts import COHORTS, CohortInfo
+from fmrilm.data.scaling import Scaler
+from fmrilm.data.splits import SPLITS, read_splits, split_subjects
+from fmrilm.data.store import TimeSeriesStore
+from fmrilm.errors import InputError
+from fmrilm.registry import suggest
+
+STORE_FILE = "data_resampled.h5"
+SCALING_FILE = "normalization_params.npz"
+DESCRIPTOR_FOLDER = "descriptors_rewritten"
+
+
+class Cohort:
+    """One cohort on disk.
+
+    Parameters
+    ----------
+    folder : path
+        Holds ``data_resampled.h5``; beside it ``participants.tsv`` (BIDS), and where there are
+        any ``cohort.yaml``, ``samples.tsv`` (labels of single scans or windows), ``splits.tsv``,
+        ``descriptors_rewritten/<family>_descriptors.csv``.
+    norm : str, optional
+        Scaling; None: what ``cohort.yaml`` says.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per scan of the store, in its order: ``subject_id``, ``session_id``, ``split`` and
+        every column of ``participants.tsv`` and ``samples.tsv``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the store or ``participants.tsv`` is missing.
+    InputError
+        If ids occur twice or do not match.
+    """
+
+    def __init__(self, folder: str | Path, norm: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.store = TimeSeriesStore(self.folder / STORE_FILE)
+        self.info = read_info(self.folder)
+        self.name = self.info.name
+        self.table = self._join()
+        self.scaler = self._load_scaler(norm or self.info.norm)
+
+    def _join(self) -> pd.DataFrame:
+        table = pd.DataFrame({"subject_id": self.store.subjects, "session_id": self.store.sessions})
+        participants = read_participants(self.folder)
+        unknown = sorted(set(table["subject_id"]) - set(participants["subject_id"]))
+        if unknown:
+            raise InputError(
+                f"{self.folder / 'participants.tsv'} has no row for subject {unknown[0]} of the "
+                f"store ({len(unknown)} missing)"
+            )
+        table = table.merge(participants, on="subject_id", how="left", validate="many_to_one")
+        samples_file = self.folder / "samples.tsv"
+        if samples_file.is_file():
+            samples = _rename_subjects(_read_table(samples_file))
+            keys = ["subject_id", "session_id"]
+            if samples.duplicated(keys).any():
+                row = samples[samples.duplicated(keys)].iloc[0]
+                raise InputError(
+                    f"{samples_file}: subject {row.subject_id} session {row.session_id} twice"
+                )
+            table = table.merge(samples, on=keys, how="left", validate="one_to_one")
+        table["split"] = table["subject_id"].map(self._splits(participants))
+        if table["split"].isna().any():
+            subject = table.loc[table["split"].isna(), "subject_id"].iloc[0]
+            raise InputError(f"{self.folder / 'splits.tsv'} has no row for subject {subject}")
+        return table
+
+    def _splits(self, participants: pd.DataFrame) -> dict[str, str]:
+        path = self.folder / "splits.tsv"
+        if not path.is_file():
+            renamed = participants.rename(columns={"subject_id": "participant_id"})
+            columns = [*self.info.targets, "site"]
+            stratify = [name for name in columns if name in renamed.columns]
+            split_subjects(renamed, stratify).to_csv(path, sep="\t", index=False)
+        return read_splits(path)
+
+    def _load_scaler(self, norm: str) -> Scaler:
+        path = self.folder / SCALING_FILE
+        if path.is_file():
+            scaler = Scaler.load(path)
+            if scaler.norm == norm:
+                return scaler
+        scaler = Scaler(norm).fit(self.store, self.indices("train"))
+        scaler.save(path)
+        return scaler
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def indices(self, split: str) -> np.ndarray:
+        """Return the positions of the scans of one split.
+
+        Raises
+        ------
+        InputError
+            If the split is unknown or empty.
+        """
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r}, use one of: {', '.join(SPLITS)}")
+        found = np.flatnonzero(self.table["split"] == split)
+        if len(found) == 0:
+            raise InputError(f"{self.folder}: the {split} split is empty, see splits.tsv")
+        return found
+
+    def labels(self, column: str) -> pd.Series:
+        """Return one column of the table.
+
+        Raises
+        ------
+        InputError
+            If there is no such column.
+        """
+        if column not in self.table.columns:
+            known = sorted(set(self.table.columns) - {"subject_id", "session_id", "split"})
+            raise InputError(
+                f"{self.name} has no label column {column!r}{suggest(column, known)}; "
+                f"participants.tsv and samples.tsv have: {', '.join(known)}"
+            )
+        return self.table[column]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a scaled scan (n_rois, n_timepoints) and its mask of usable regions."""
+        return self.scaler.transform(*self.store.read(index))
+
+    def descriptions(self, families: list[str]) -> pd.Series:
+        """Return one text per scan, the families' summaries joined; empty where there is none.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a family's file is missing.
+        """
+        texts = pd.Series("", index=self.table.index)
+        for family in families:
+            path = self.folder / DESCRIPTOR_FOLDER / f"{family}_descriptors.csv"
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path} not found: run `fmrilm describe {self.folder} --types {family}`"
+                )
+            ids = {"subject_id": str, "session_id": str}
+            summaries = pd.read_csv(path, dtype=ids).drop_duplicates([*ids])
+            joined = self.table[[*ids]].merge(summaries[[*ids, "summary"]], on=[*ids], how="left")
+            texts = texts + " " + joined["summary"].fillna("")
+        return texts.str.strip()
+
+    def fingerprint(self) -> str:
+        """Return a hash of the ids, splits and first series, for the lineage of a run."""
+        digest = hashlib.sha256()
+        columns = self.table[["subject_id", "session_id", "split"]]
+        digest.update(columns.to_csv(index=False).encode())
+        digest.update(np.ascontiguousarray(self.store.read(0)[0]).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_info(folder: Path) -> CohortInfo:
+    """Return what is known of the cohort in ``folder``: its ``cohort.yaml``, else its name's entry.
+
+    The folder layout of the original, ``data/<name>/fmri/TianS3``, is recognised.
+    """
+    path = folder / "cohort.yaml"
+    if path.is_file():
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        known = [item.name for item in dataclasses.fields(CohortInfo)]
+        for key in values:
+            if key not in known:
+                raise InputError(f"{path}: unknown key {key!r}{suggest(key, known)}")
+        named = COHORTS[values["name"]] if values.get("name") in COHORTS else None
+        base = named or CohortInfo(values.get("name", folder.name), "")
+        return dataclasses.replace(base, **values)
+    for part in reversed(folder.resolve().parts):
+        if part in COHORTS:
+            return COHORTS[part]
+    return CohortInfo(folder.name, f"This scan is from the cohort {folder.name}.")
+
+
+def write_info(folder: Path, info: CohortInfo) -> None:
+    """Write ``cohort.yaml``."""
+    text = yaml.safe_dump(dataclasses.asdict(info), sort_keys=False, allow_unicode=True)
+    (folder / "cohort.yaml").write_text(text, encoding="utf-8")
+
+
+def read_participants(folder: Path) -> pd.DataFrame:
+    """Return ``participants.tsv`` with the column ``subject_id``, one row per subject."""
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} not found: write a table with participant_id, and age, sex, site and labels"
+        )
+    table = _rename_subjects(_read_table(path))
+    twice = table["subject_id"][table["subject_id"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: subject {twice.iloc[0]} occurs twice")
+    return table
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    ids = {name: str for name in ("participant_id", "session_id", "subject_id")}
+    return pd.read_csv(path, sep="\t", dtype=ids, na_values=["n/a"])
+
+
+def _rename_subjects(table: pd.DataFrame) -> pd.DataFrame:
+    return table.rename(columns={"participant_id": "subject_id"})

@@ -1,0 +1,231 @@
+"""ROI time series in HDF5, in the layout of the original fMRI-LM.
+
+``time_series/sample_<i>`` float32 (n_rois, n_timepoints); group ``metadata`` with ``subjects`` and
+``sessions`` (UTF-8), and our own ``t_r``, ``atlas``, ``roi_ids`` and ``source``.
+A row that is NaN throughout is a region that is absent from the scan (outside the field of view).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fmrilm.errors import InputError
+
+
+class TimeSeriesStore:
+    """Read access to the series of one cohort.
+
+    One file handle is kept per process, so a store may be handed to worker processes.
+
+    Parameters
+    ----------
+    path : path
+        The HDF5 file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    InputError
+        If the file has another layout, or a subject and session occur twice.
+
+    Examples
+    --------
+    >>> store = TimeSeriesStore("data/UKB/data_resampled.h5")
+    >>> series, roi_mask = store.read(0)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{self.path} not found: make a store with `fmrilm simulate` or `fmrilm demo-data`"
+            )
+        self._file: h5py.File | None = None
+        self._pid = -1
+        try:
+            handle = self._handle()
+        except OSError:
+            raise InputError(f"{self.path} is not an HDF5 file, or it is damaged") from None
+        for group in ("time_series", "metadata/subjects"):
+            if group not in handle:
+                raise InputError(
+                    f"{self.path} has no {group!r}: expected time_series/sample_<i> and "
+                    "metadata/subjects, metadata/sessions"
+                )
+        meta = handle["metadata"]
+        self.subjects = [_text(value) for value in meta["subjects"][()]]
+        if "sessions" in meta:
+            self.sessions = [_text(value) for value in meta["sessions"][()]]
+        else:
+            self.sessions = ["1"] * len(self.subjects)
+        attributes = {name: meta[name][()] for name in meta if name not in ("subjects", "sessions")}
+        self.t_r = float(attributes["t_r"]) if "t_r" in attributes else None
+        self.atlas = _text(attributes["atlas"]) if "atlas" in attributes else None
+        self.roi_ids = (
+            [_text(value) for value in attributes["roi_ids"]] if "roi_ids" in attributes else None
+        )
+        self.source = _text(attributes["source"]) if "source" in attributes else None
+        self._check(handle)
+
+    def _check(self, handle: h5py.File) -> None:
+        count = len(handle["time_series"])
+        if not count == len(self.subjects) == len(self.sessions):
+            raise InputError(
+                f"{self.path} holds {count} series but {len(self.subjects)} subjects and "
+                f"{len(self.sessions)} sessions"
+            )
+        keys = list(zip(self.subjects, self.sessions, strict=True))
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"{self.path}: subject {twice[0]} session {twice[1]} occurs twice")
+        if count == 0:
+            raise InputError(f"{self.path} holds no series")
+        for index in (0, count - 1):
+            if f"sample_{index}" not in handle["time_series"]:
+                raise InputError(f"{self.path} has no time_series/sample_{index}")
+        first = handle["time_series/sample_0"]
+        if first.ndim != 2:
+            raise InputError(
+                f"{self.path}: sample_0 has {first.ndim} dimensions, not (n_rois, n_timepoints)"
+            )
+
+    def _handle(self) -> h5py.File:
+        if self._file is None or self._pid != os.getpid():
+            self._file, self._pid = h5py.File(self.path, "r"), os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_pid": -1}
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    @property
+    def n_rois(self) -> int:
+        """Regions per scan."""
+        return int(self._handle()["time_series/sample_0"].shape[0])
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Return (n_rois, n_timepoints) of a sample without reading it."""
+        rows, columns = self._handle()[f"time_series/sample_{index}"].shape
+        return int(rows), int(columns)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one scan and which of its regions can be used.
+
+        Parameters
+        ----------
+        index : int
+            Position in the store.
+
+        Returns
+        -------
+        series : ndarray of float32, shape (n_rois, n_timepoints)
+            Absent regions are zero.
+        roi_mask : ndarray of bool, shape (n_rois,)
+            False where the region is absent or constant.
+
+        Raises
+        ------
+        InputError
+            If the scan holds NaN or Inf, or another number of regions than the first one.
+        """
+        series = self._handle()[f"time_series/sample_{index}"][()].astype(np.float32, copy=False)
+        if series.shape[0] != self.n_rois:
+            raise InputError(
+                f"{self._name(index)} has {series.shape[0]} regions, sample_0 has {self.n_rois}"
+            )
+        finite = np.isfinite(series)
+        if not finite.all():
+            absent = np.isnan(series).all(axis=1)
+            if not finite[~absent].all():
+                raise InputError(
+                    f"{self._name(index)} holds NaN or Inf: clean or drop the scan "
+                    "(a region that is NaN throughout counts as absent)"
+                )
+            series = np.where(absent[:, None], np.float32(0), series)
+        return series, np.ptp(series, axis=1) > 0
+
+    def _name(self, index: int) -> str:
+        return (
+            f"{self.path}: sample_{index} (subject {self.subjects[index]}, "
+            f"session {self.sessions[index]})"
+        )
+
+
+def write_store(
+    path: str | Path,
+    samples: Iterable[tuple[str, str, np.ndarray]],
+    *,
+    t_r: float,
+    atlas: str,
+    roi_ids: Sequence[str],
+    source: str,
+) -> int:
+    """Write a store in one go and return the number of scans in it.
+
+    The file appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    path : path
+        The HDF5 file to make.
+    samples : iterable of (subject, session, series)
+        ``series`` has the shape (n_rois, n_timepoints).
+    t_r : float
+        Seconds between two time points.
+    atlas : str
+        Name of the parcellation.
+    roi_ids : sequence of str
+        One label per region, in the order of the rows.
+    source : str
+        Where the series come from, in words.
+
+    Raises
+    ------
+    InputError
+        If a subject and session come twice, or a series has another number of regions.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    subjects: list[str] = []
+    sessions: list[str] = []
+    seen: set[tuple[str, str]] = set()
+    with h5py.File(partial, "w") as handle:
+        group = handle.create_group("time_series")
+        for subject, session, series in samples:
+            if (subject, session) in seen:
+                raise InputError(f"subject {subject} session {session} occurs twice")
+            if series.shape[0] != len(roi_ids):
+                raise InputError(
+                    f"subject {subject} session {session} has {series.shape[0]} regions, "
+                    f"expected {len(roi_ids)}"
+                )
+            seen.add((subject, session))
+            group.create_dataset(
+                f"sample_{len(subjects)}", data=np.asarray(series, dtype=np.float32)
+            )
+            subjects.append(subject)
+            sessions.append(session)
+        meta = handle.create_group("metadata")
+        text = h5py.string_dtype("utf-8")
+        meta.create_dataset("subjects", data=subjects, dtype=text)
+        meta.create_dataset("sessions", data=sessions, dtype=text)
+        meta.create_dataset("roi_ids", data=[str(roi) for roi in roi_ids], dtype=text)
+        for name, value in (("atlas", atlas), ("source", source)):
+            meta.create_dataset(name, data=value, dtype=text)
+        meta.create_dataset("t_r", data=float(t_r))
+    os.replace(partial, path)
+    return len(subjects)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

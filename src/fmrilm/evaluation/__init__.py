@@ -1,0 +1,1 @@
+"""Scores, beside their baselines and controls."""

@@ -1,0 +1,1 @@
+"""Networks; they know neither data nor tasks."""

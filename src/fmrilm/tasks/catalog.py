@@ -1,0 +1,23 @@
+"""The tasks that come with fmrilm. Another one is one more ``TASKS.register(...)``."""
+
+from fmrilm.tasks.base import TASKS, Task
+
+_LEVELS = {"0": "lower", "1": "mean", "2": "higher"}
+_AD_MARKERS = ("cdr", "cdrsb", "mmse", "av45", "av45_enc", "diagnosis", "AD")
+
+for _task in (
+    Task("sex", "sex", {"M": "Male", "F": "Female"}, reveals=("sex",)),
+    Task("fluidintel_enc", "fluidintel_enc", _LEVELS, "ordinal", ("fluidintel", "fluidintel_enc")),
+    Task("flanker_enc", "flanker_enc", _LEVELS, "ordinal", ("flanker", "flanker_enc")),
+    Task("AD", "AD", {"0": "CN", "1": "AD"}, reveals=_AD_MARKERS),
+    Task(
+        "apoe4_enc", "apoe4_enc", {"0": "negative", "1": "positive"}, reveals=("apoe4", "apoe4_enc")
+    ),
+    Task("av45_enc", "av45_enc", {"0": "negative", "1": "positive"}, reveals=("av45", "av45_enc")),
+    Task("ADHD", "ADHD", {"0": "Control", "1": "ADHD"}, reveals=("ADHD", "adhd_index", "iq")),
+    Task("ASD", "ASD", {"0": "Control", "1": "Autism"}, reveals=("ASD", "ados", "iq")),
+    Task("heat", "heat", {"0": "rest", "1": "heat"}, reveals=("heat",)),
+    Task("regulate", "regulate", {"0": "passive", "1": "regulate"}, reveals=("regulate",)),
+    Task("describe", "", kind="description"),
+):
+    TASKS.register(_task.name)(_task)
