@@ -229,17 +229,20 @@ def write_participants(
 ) -> None:
     """Write ``participants.tsv`` and ``splits.tsv``; subjects that have a split keep it."""
     ours = folder / "participants.tsv"
-    theirs = Path(phenotypes) if phenotypes else _root_table(root)
-    if phenotypes is None and ours.is_file():
-        table = read_participants(folder).rename(columns={"subject_id": "participant_id"})
-        missing = pd.DataFrame({"participant_id": sorted({*subjects} - {*table["participant_id"]})})
-        table = pd.concat([table, missing], ignore_index=True) if len(missing) else table
-    elif theirs is not None:
-        generic = COHORTS["BIDS"]
-        mapping = info if phenotypes else dataclasses.replace(generic, values=info.values)
-        table = map_phenotypes(theirs, mapping, subjects)
+    if phenotypes is not None:
+        table = map_phenotypes(phenotypes, info, subjects)
     else:
-        table = pd.DataFrame({"participant_id": subjects})
+        table = pd.DataFrame({"participant_id": pd.Series(dtype=str)})
+        if ours.is_file():  # the user may have added columns
+            table = read_participants(folder).rename(columns={"subject_id": "participant_id"})
+        new = sorted({*subjects} - {*table["participant_id"]})
+        theirs = _root_table(root)
+        if new and theirs is not None:
+            generic = dataclasses.replace(COHORTS["BIDS"], values=info.values)
+            added = map_phenotypes(theirs, generic, new)
+        else:
+            added = pd.DataFrame({"participant_id": new})
+        table = pd.concat([table, added], ignore_index=True) if len(table) else added
     path = folder / "splits.tsv"
     before = read_splits(path) if path.is_file() else {}
     raw = [target.removesuffix("_enc") for target in info.targets]

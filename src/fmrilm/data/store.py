@@ -120,7 +120,7 @@ class TimeSeriesStore:
         rows, columns = self._handle()[f"time_series/sample_{index}"].shape
         return int(rows), int(columns)
 
-    def extra(self, name: str) -> np.ndarray | None:
+    def extra(self, name: str) -> Any:
         """Return another entry of ``metadata``, e.g. ``coverage``; None if there is none."""
         meta = self._handle()["metadata"]
         if name not in meta:
