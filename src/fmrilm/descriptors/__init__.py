@@ -4,14 +4,20 @@ from fmrilm.descriptors.activation import Activation
 from fmrilm.descriptors.base import COUNTS, DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import Connectivity
 from fmrilm.descriptors.facts import Fact, Quantity, Sentence, Statement
+from fmrilm.descriptors.gradients import Gradients
+from fmrilm.descriptors.graph import Graph
+from fmrilm.descriptors.ica import ICA
 
 __all__ = [
     "COUNTS",
     "DESCRIPTORS",
+    "ICA",
     "Activation",
     "Connectivity",
     "Descriptor",
     "Fact",
+    "Gradients",
+    "Graph",
     "Quantity",
     "Sentence",
     "Statement",
