@@ -14,6 +14,8 @@ from typing import Any
 from fmrilm.errors import InputError
 from fmrilm.registry import suggest
 
+SCAN_MARK = "<|scan|>"  # in a prompt, where the scan stands
+
 # name -> (width, depth, heads)
 ENCODER_SIZES = {
     "vit_tiny": (96, 3, 4),

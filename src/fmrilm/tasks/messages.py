@@ -1,7 +1,7 @@
 """The text around a scan: cohort sentence, facts about the participant, question.
 
-A prompt is plain text with the mark :data:`SCAN` where the scan stands; the model wraps it in the
-chat template of its language model.
+A prompt is plain text with :data:`SCAN_MARK` where the scan stands; the model wraps it in the chat
+template of its language model.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fmrilm.config import SCAN_MARK
 from fmrilm.errors import InputError
 from fmrilm.tasks.base import Task
-
-SCAN = "<|scan|>"
 
 
 def build_prompt(
     task: Task, variant: int = 0, cohort_sentence: str = "", facts: Mapping[str, Any] | None = None
 ) -> str:
-    """Return the prompt that asks ``task`` about the scan at :data:`SCAN`.
+    """Return the prompt that asks ``task`` about the scan at :data:`SCAN_MARK`.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ def build_prompt(
     """
     check_facts(task, facts or {})
     questions = task.questions
-    parts = [SCAN]
+    parts = [SCAN_MARK]
     if cohort_sentence:
         parts.append(cohort_sentence)
     if facts:

@@ -1,0 +1,65 @@
+"""Losses of stage 1: reconstruction, connectivity, alignment with text."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmrilm.models.vit import connectivity
+
+
+def reconstruction_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor, kind: str) -> Tensor:
+    """Return the mean error over usable regions; ``kind`` is ``mse`` or ``smooth_l1``."""
+    measure = F.mse_loss if kind == "mse" else F.smooth_l1_loss
+    error = measure(prediction, target, reduction="none").mean(2)  # (B, R)
+    return (error * roi_mask).sum() / roi_mask.sum().clamp_min(1)
+
+
+def connectivity_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> Tensor:
+    """Return the mean squared difference of the regions' correlations (Fisher z)."""
+    T = target.shape[2]
+    difference = connectivity(prediction, roi_mask, T) - connectivity(target, roi_mask, T)
+    pairs = roi_mask[:, :, None] & roi_mask[:, None, :]
+    return difference[:, 0].square()[pairs].mean()
+
+
+class TextAlignment(nn.Module):
+    """Pull a scan's features towards the embedding of its own description.
+
+    ``clip`` is the symmetric softmax loss of arXiv 2103.00020; ``siglip`` the pairwise sigmoid
+    loss of arXiv 2303.15343. Descriptions that are the same text are positives of each other.
+
+    Parameters
+    ----------
+    scan_dim, text_dim : int
+        Widths of the two sides.
+    dim : int
+        Width of the shared space.
+    kind : str
+        ``clip`` or ``siglip``.
+    """
+
+    def __init__(self, scan_dim: int, text_dim: int, dim: int = 512, kind: str = "siglip") -> None:
+        super().__init__()
+        self.kind = kind
+        self.scan_proj = nn.Linear(scan_dim, dim)
+        self.text_proj = nn.Linear(text_dim, dim)
+        # The learned temperature is kept as a logarithm, so that it stays positive.
+        self.log_scale = nn.Parameter(torch.tensor(10.0 if kind == "siglip" else 1 / 0.07).log())
+        self.shift = nn.Parameter(torch.tensor(-10.0 if kind == "siglip" else 0.0))
+
+    def similarity(self, scans: Tensor, texts: Tensor) -> Tensor:
+        """Return the logits (B, B) of every scan (B, scan_dim) with every text (B, text_dim)."""
+        scans = F.normalize(self.scan_proj(scans), dim=-1)
+        texts = F.normalize(self.text_proj(texts), dim=-1)
+        return self.log_scale.clamp(max=4.6).exp() * scans @ texts.T + self.shift
+
+    def forward(self, scans: Tensor, texts: Tensor) -> Tensor:
+        """Return the alignment loss of a batch of pairs."""
+        logits = self.similarity(scans, texts)
+        same = (texts[:, None] == texts[None, :]).all(-1)
+        if self.kind == "siglip":
+            return -F.logsigmoid(torch.where(same, logits, -logits)).sum(1).mean()
+        target = same / same.sum(1, keepdim=True)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target.T)) / 2

@@ -1,0 +1,124 @@
+"""Text around a scan as token ids: chat template, scan placeholder, left padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fmrilm.config import SCAN_MARK
+
+SCAN_ID = -200  # placeholder in input_ids; a scan's embeddings take its place
+IGNORED = -100  # label that no loss sees
+
+
+class TextEncoder:
+    """Turn prompts and answers into batches for one language model.
+
+    Parameters
+    ----------
+    text_tokenizer : PreTrainedTokenizerBase
+        Of the language model in use. Its chat template is used if it has one.
+    num_scan_tokens : int
+        Tokens of one scan.
+    add_delimiter : bool
+        Put ``<fmri>`` and ``</fmri>`` around the scan.
+    """
+
+    def __init__(
+        self, text_tokenizer: Any, num_scan_tokens: int, add_delimiter: bool = True
+    ) -> None:
+        self.text_tokenizer = text_tokenizer
+        self.num_scan_tokens = num_scan_tokens
+        self.delimiters = ("<fmri>", "</fmri>") if add_delimiter else ("", "")
+        pad = text_tokenizer.pad_token_id
+        self.pad_id = int(pad if pad is not None else text_tokenizer.eos_token_id)
+        self.eos_id = int(text_tokenizer.eos_token_id)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the language model has a chat template."""
+        return getattr(self.text_tokenizer, "chat_template", None) is not None
+
+    def _ids(self, text: str) -> list[int]:
+        return self.text_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return the ids of a prompt, with one placeholder per scan token at the mark."""
+        if self.is_chat:
+            prompt = self.text_tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        before, mark, after = prompt.partition(SCAN_MARK)
+        if not mark:
+            return self._ids(before)
+        scan = [SCAN_ID] * self.num_scan_tokens
+        opening, closing = self.delimiters
+        return self._ids(before + opening) + scan + self._ids(closing + after)
+
+    def answer_ids(self, answer: str, end: bool = True) -> list[int]:
+        """Return the ids of an answer, with the end-of-text token after it."""
+        text = answer if self.is_chat else f" {answer}"
+        return self._ids(text) + ([self.eos_id] if end else [])
+
+    def text_ids(self, text: str) -> list[int]:
+        """Return the ids of running text without a prompt, from one end-of-text to the next."""
+        return [self.eos_id, *self._ids(text), self.eos_id]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids, without special tokens."""
+        return self.text_tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def batch(
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]] | None = None
+    ) -> dict[str, Tensor]:
+        """Return left-padded ``input_ids``, ``attention_mask`` and, with answers, ``labels``.
+
+        Only the answers are supervised; everything else is labelled -100.
+        """
+        endings: Sequence[Sequence[int]] = answers or [[]] * len(prompts)
+        rows = [[*prompt, *end] for prompt, end in zip(prompts, endings, strict=True)]
+        length = max(len(row) for row in rows)
+        ids = torch.full((len(rows), length), self.pad_id)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        labels = torch.full((len(rows), length), IGNORED)
+        for i, (row, end) in enumerate(zip(rows, endings, strict=True)):
+            ids[i, length - len(row) :] = torch.tensor(row)
+            mask[i, length - len(row) :] = 1
+            if len(end):
+                labels[i, length - len(end) :] = torch.tensor(end)
+        batch = {"input_ids": ids, "attention_mask": mask}
+        return batch if answers is None else {**batch, "labels": labels}
+
+
+def train_text_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
+    """Return a byte-level BPE tokenizer trained on ``texts``, wrapped for transformers."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>", "<fmri>", "</fmri>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+
+
+def load_text_tokenizer(source: str | Path) -> Any:
+    """Return the text tokenizer in a folder, or of a Hugging Face name."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(source))

@@ -1,0 +1,184 @@
+"""The fMRI tokenizer: ViT encoder, quantizer, decoder (fMRI-LM, arXiv 2511.21760, stage 1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fmrilm.config import TokenizerConfig
+from fmrilm.errors import InputError
+from fmrilm.models.masks import attention_bias
+from fmrilm.models.quantizers import QuantizerOutput, build_quantizer
+from fmrilm.models.vit import Blocks, connectivity, from_patches, init_weights, to_patches
+
+
+@dataclass
+class TokenizerOutput:
+    """What the tokenizer makes of a batch of scans."""
+
+    features: Tensor  # (B, N, D) encoder output, before quantization
+    quantized: QuantizerOutput
+    reconstruction: Tensor  # (B, R, T)
+
+
+class FMRITokenizer(nn.Module):
+    """Turn scans into tokens, and tokens into scans.
+
+    Tokens are time-major: all regions of the first time patch, then those of the next. A token
+    sees its own and earlier time patches only.
+
+    Parameters
+    ----------
+    config : TokenizerConfig
+
+    Examples
+    --------
+    >>> tokenizer = FMRITokenizer(TokenizerConfig(num_rois=20, num_timestamp=40, patch_size=20,
+    ...                                           enc_cls="vit_tiny", codebook_size=64)).eval()
+    >>> tokenizer.tokenize(torch.randn(2, 20, 40)).shape
+    torch.Size([2, 40])
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, depth, heads = config.size
+        self.patch_embed = nn.Linear(config.patch_size, width)
+        self.roi_embed = nn.Parameter(torch.randn(config.num_rois, width) * 0.02)
+        self.step_embed = nn.Parameter(torch.randn(config.num_steps, width) * 0.02)
+        self.encoder = Blocks(width, depth, heads, config.drop_path, config.dropout)
+        self.quantizer = build_quantizer(config)
+        self.decoder_embed = nn.Linear(width, width)
+        self.decoder_roi_embed = nn.Parameter(torch.randn(config.num_rois, width) * 0.02)
+        self.decoder_step_embed = nn.Parameter(torch.randn(config.num_steps, width) * 0.02)
+        self.decoder = Blocks(width, config.decoder_depth, heads, 0.0, config.dropout)
+        self.head = nn.Linear(width, config.patch_size)
+        init_weights(self)
+        if config.roi_profile:
+            # A region's connectivity profile is embedded as the mean of its partners' embeddings,
+            # weighted by how strongly it is connected to them.
+            self.profile_embed = nn.Parameter(torch.randn(config.num_rois, width))
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of different tokens."""
+        return self.quantizer.codebook_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.roi_embed.device
+
+    def check(self, fmri: Tensor) -> None:
+        """Raise :class:`InputError` if scans (B, R, T) do not fit the model."""
+        expected = (self.config.num_rois, self.config.num_timestamp)
+        if tuple(fmri.shape[1:]) != expected:
+            raise InputError(
+                f"scans have {fmri.shape[1]} regions x {fmri.shape[2]} time points, the model was "
+                f"built for {expected[0]} x {expected[1]}: set model.vq_model.num_rois and "
+                "num_timestamp, or prepare the cohort with the model's atlas"
+            )
+
+    def token_mask(self, roi_mask: Tensor) -> Tensor:
+        """Return which tokens belong to usable regions, shape (B, N), from a mask (B, R)."""
+        return roi_mask.repeat(1, self.config.num_steps)
+
+    def _bias(self, roi_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+        steps, rois = self.config.num_steps, self.config.num_rois
+        if steps == 1 and bool(roi_mask.all()):
+            return None
+        position = torch.arange(steps, device=roi_mask.device).repeat_interleave(rois)[None]
+        position = position.expand(len(roi_mask), -1)
+        return attention_bias(position, position, self.token_mask(roi_mask), dtype)
+
+    def encode(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return the encoder's features (B, N, D) of scans (B, R, T).
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T)
+            Scaled series.
+        roi_mask : Tensor of bool, shape (B, R), optional
+            Usable regions; None: all.
+        """
+        self.check(fmri)
+        if roi_mask is None:
+            roi_mask = torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
+        fmri = fmri * roi_mask[:, :, None]
+        x = self.patch_embed(to_patches(fmri, self.config.patch_size))  # (B, N, D)
+        steps = self.config.num_steps
+        x = x + self.roi_embed.repeat(steps, 1)
+        x = x + self.step_embed.repeat_interleave(self.config.num_rois, 0)
+        if self.config.roi_profile:
+            z = connectivity(fmri, roi_mask, self.config.patch_size)  # (B, S, R, R)
+            used = roi_mask.sum(1).clamp_min(1)[:, None, None, None]
+            x = x + (z @ self.profile_embed / used).flatten(1, 2)
+        return self.encoder(x, self._bias(roi_mask, x.dtype))
+
+    def tokenize(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return the code index of every token, shape (B, N) long."""
+        return self.quantizer(self.encode(fmri, roi_mask)).indices
+
+    def decode(self, codes: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return the series (B, R, T) that quantized vectors (B, N, D) stand for."""
+        if roi_mask is None:
+            shape = (len(codes), self.config.num_rois)
+            roi_mask = torch.ones(shape, dtype=torch.bool, device=codes.device)
+        x = self.decoder_embed(codes)
+        x = x + self.decoder_roi_embed.repeat(self.config.num_steps, 1)
+        x = x + self.decoder_step_embed.repeat_interleave(self.config.num_rois, 0)
+        x = self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
+        return from_patches(x, self.config.num_rois) * roi_mask[:, :, None]
+
+    def decode_indices(self, indices: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return the series (B, R, T) that code indices (B, N) stand for."""
+        return self.decode(self.quantizer.indices_to_codes(indices), roi_mask)
+
+    def reconstruct(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return the scans as they come back out of their tokens, shape (B, R, T)."""
+        return self.decode(self.quantizer(self.encode(fmri, roi_mask)).codes, roi_mask)
+
+    def forward(self, fmri: Tensor, roi_mask: Tensor | None = None) -> TokenizerOutput:
+        """Encode, quantize and reconstruct scans (B, R, T)."""
+        features = self.encode(fmri, roi_mask)
+        valid = None if roi_mask is None else self.token_mask(roi_mask)
+        quantized = self.quantizer(features, valid)
+        return TokenizerOutput(features, quantized, self.decode(quantized.codes, roi_mask))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``tokenizer.safetensors``."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(
+            json.dumps({"vq_model": dataclasses.asdict(self.config)}, indent=2), encoding="utf-8"
+        )
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(state, folder / "tokenizer.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> FMRITokenizer:
+        """Read what :meth:`save_pretrained` wrote; the model is in evaluation mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no tokenizer.
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        if not (folder / "tokenizer.safetensors").is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no tokenizer: make one with `fmrilm train tokenizer`"
+            )
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vq_model"]
+        tokenizer = cls(TokenizerConfig(**values))
+        tokenizer.load_state_dict(load_file(folder / "tokenizer.safetensors"))
+        return tokenizer.eval()

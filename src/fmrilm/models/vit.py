@@ -1,0 +1,134 @@
+"""Transformer blocks over (time patch, region) tokens, Dosovitskiy et al., arXiv 2010.11929.
+
+Tensor letters: B scans, R regions, S time steps (patches), N = S x R tokens in time-major order,
+P time points per patch, D features.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """Skip a residual branch for random samples (stochastic depth, arXiv 1603.09382)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with whole samples set to zero, the others scaled up."""
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        shape = (len(x),) + (1,) * (x.ndim - 1)
+        return x * x.new_empty(shape).bernoulli_(keep) / keep
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention through torch's fused kernel."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the attended features, shape (B, N, D)."""
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, N, D / heads)
+        return self.proj(x.transpose(1, 2).reshape(B, N, D))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, drop_path: float = 0.0, dropout: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * width, width),
+        )
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the next layer's tokens, shape (B, N, D)."""
+        x = x + self.drop_path(self.attn(self.norm1(x), bias))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Blocks(nn.Module):
+    """A stack of blocks with a final norm; the drop-path rate grows with depth."""
+
+    def __init__(
+        self, width: int, depth: int, heads: int, drop_path: float = 0.0, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(width, heads, rate, dropout) for rate in rates)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the normalised output tokens, shape (B, N, D)."""
+        for block in self.blocks:
+            x = block(x, bias)
+        return self.norm(x)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give linear layers and embeddings the usual small normal start."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def to_patches(x: Tensor, patch_size: int) -> Tensor:
+    """Cut series (B, R, T) into time-major tokens (B, S * R, P)."""
+    B, R, T = x.shape
+    patches = x.view(B, R, T // patch_size, patch_size)
+    return patches.transpose(1, 2).reshape(B, -1, patch_size)
+
+
+def from_patches(tokens: Tensor, num_rois: int) -> Tensor:
+    """Join time-major tokens (B, S * R, P) into series (B, R, T)."""
+    B, N, P = tokens.shape
+    return tokens.view(B, N // num_rois, num_rois, P).transpose(1, 2).reshape(B, num_rois, -1)
+
+
+def connectivity(x: Tensor, roi_mask: Tensor, patch_size: int) -> Tensor:
+    """Return the regions' correlations up to the end of every time patch.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, R, T)
+    roi_mask : Tensor of bool, shape (B, R)
+    patch_size : int
+        Time points per patch.
+
+    Returns
+    -------
+    Tensor, shape (B, S, R, R)
+        Fisher z; zero on the diagonal and where a region is masked. Step ``s`` uses only the
+        points of patches 0..s, so no step sees a later one.
+    """
+    steps = []
+    for end in range(patch_size, x.shape[2] + 1, patch_size):
+        seen = x[:, :, :end]
+        seen = seen - seen.mean(2, keepdim=True)
+        seen = seen / seen.norm(dim=2, keepdim=True).clamp_min(1e-6)
+        seen = seen * roi_mask[:, :, None]
+        steps.append(seen @ seen.transpose(1, 2))
+    r = torch.stack(steps, 1)
+    r = r.masked_fill(torch.eye(x.shape[1], dtype=torch.bool, device=x.device), 0.0)
+    return torch.atanh(r.clamp(-0.97, 0.97))

@@ -1,0 +1,403 @@
+"""From a configuration and cohort folders to a trained run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fmrilm
+from fmrilm.config import Config, DatasetConfig, load_config, read_flags, save_config
+from fmrilm.data.cohort import Cohort
+from fmrilm.errors import InputError
+from fmrilm.registry import suggest
+from fmrilm.tasks import TASKS, Task, build_prompt
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from fmrilm.data.dataset import ScanDataset
+    from fmrilm.models.fmrilm import FMRILM
+    from fmrilm.training.trainer import Objective
+
+STAGES = ("tokenizer", "align", "instruct")
+
+
+def train_stage(
+    stage: str,
+    overrides: list[str] | None = None,
+    *,
+    config: list[Path] | None = None,
+    output: Path | None = None,
+    init: Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train one stage and return its run folder.
+
+    Parameters
+    ----------
+    stage : str
+        tokenizer, align or instruct.
+    overrides : list of str
+        ``section.key=value`` pairs, or the original's flags such as ``--quantizer fsq``.
+    config : list of Path
+        YAML files, later ones win.
+    output : Path
+        The run folder.
+    init : Path
+        Run folder of the stage before: a tokenizer for align, a model for instruct.
+    resume : bool
+        Go on from the last checkpoint of the run folder.
+
+    Examples
+    --------
+    fmrilm train tokenizer -c configs/vit_tiny.yaml -o runs/tok data.dataset_dir=[data/UKB]
+    fmrilm train align -c configs/vit_tiny.yaml -o runs/align --init runs/tok train.epochs=10
+    fmrilm train instruct -c configs/vit_tiny.yaml -o runs/inst --init runs/align --resume
+    """
+    from fmrilm.training.trainer import train
+
+    if stage not in STAGES:
+        raise InputError(f"unknown stage {stage!r}{suggest(stage, list(STAGES))}; one of {STAGES}")
+    paths, pairs = read_flags(overrides or [])
+    output = _folder(output or paths.get("output"), "-o")
+    init_given = init or paths.get("init")
+    parent = None if init_given is None else _run_folder(Path(init_given))
+    if resume:
+        files = [output / "config.yaml"]
+        lineage = _read_lineage(output)
+        parent = None if lineage["parent"] is None else Path(lineage["parent"])
+    else:
+        files = [*(config or []), *([Path(paths["config"])] if "config" in paths else [])]
+    settings = load_config(files, pairs)
+    cohorts = open_cohorts(settings)
+    _quiet_transformers()
+    objective, train_loader, val_loader = _BUILDERS[stage](settings, cohorts, parent)
+    output.mkdir(parents=True, exist_ok=True)
+    save_config(settings, output / "config.yaml")
+    write_lineage(output, stage, parent, cohorts)
+    train(objective, train_loader, settings.train, output, val_loader, resume)
+    return output
+
+
+def open_cohorts(config: Config) -> list[Cohort]:
+    """Return the cohorts of a configuration.
+
+    Raises
+    ------
+    InputError
+        If there are none, two have the same name, or their regions do not fit the model.
+    """
+    if not config.data.dataset_dir:
+        raise InputError("no cohort given: add data.dataset_dir=[folder] or --dataset_dir folder")
+    cohorts = [Cohort(folder, config.data.norm) for folder in config.data.dataset_dir]
+    names = [cohort.name for cohort in cohorts]
+    if len(set(names)) < len(names):
+        raise InputError(f"two cohorts have the same name, see cohort.yaml: {', '.join(names)}")
+    expected = config.model.vq_model.num_rois
+    for cohort in cohorts:
+        if cohort.store.n_rois != expected:
+            raise InputError(
+                f"{cohort.name} has {cohort.store.n_rois} regions, the model has {expected}: set "
+                "model.vq_model.num_rois or prepare the cohort with the model's atlas"
+            )
+    return cohorts
+
+
+def make_dataset(config: Config, cohorts: Sequence[Cohort], rows: list) -> ScanDataset:
+    """Return a dataset of the given (cohort, scan) rows."""
+    from fmrilm.data.dataset import ScanDataset
+
+    data = config.data
+    return ScanDataset(cohorts, rows, config.model.vq_model.num_timestamp, data.length, data.cache)
+
+
+def split_rows(cohorts: Sequence[Cohort], split: str) -> list[tuple[int, int]]:
+    """Return the (cohort, scan) rows of one split of all cohorts."""
+    if split == "test":
+        raise ValueError("the test split is read only by fmrilm.evaluation")
+    return [(c, int(i)) for c, cohort in enumerate(cohorts) for i in cohort.indices(split)]
+
+
+def make_loader(
+    config: Config, dataset: ScanDataset, collate: Callable, shuffle: bool
+) -> DataLoader:
+    """Return a loader of a dataset."""
+    from torch.utils.data import DataLoader
+
+    train = config.train
+    return DataLoader(
+        dataset,
+        batch_size=min(train.batch_size, len(dataset)),
+        shuffle=shuffle,
+        collate_fn=collate,
+        num_workers=train.num_workers,
+        drop_last=shuffle and len(dataset) > train.batch_size,
+    )
+
+
+def cohort_tasks(config: Config, cohort: Cohort) -> list[Task]:
+    """Return what is asked of a cohort: ``instruct.tasks``, else its targets."""
+    names = list(config.instruct.tasks)
+    if not names:
+        names = config.datasets.get(cohort.name, DatasetConfig(cohort.info.targets)).targets
+    return [TASKS[name] for name in names]
+
+
+def training_texts(config: Config, cohorts: Sequence[Cohort]) -> list[str]:
+    """Return the texts a text tokenizer may learn from: train descriptions, prompts, answers."""
+    texts: list[str] = []
+    for cohort in cohorts:
+        texts += [text for text in _descriptions(config, cohort, "train") if text]
+        for task in [*cohort_tasks(config, cohort), TASKS["describe"]]:
+            for variant in range(len(task.questions)):
+                prompt = build_prompt(task, variant, cohort.info.description)
+                texts.append(" ".join([prompt, *task.candidates]))
+    return texts
+
+
+def _descriptions(config: Config, cohort: Cohort, split: str) -> list[str]:
+    texts = cohort.descriptions(list(config.data.desc_type))
+    return texts.iloc[cohort.indices(split)].tolist()
+
+
+# Stages ------------------------------------------------------------------------------------------
+
+
+def build_tokenizer_stage(
+    config: Config, cohorts: list[Cohort], parent: Path | None
+) -> tuple[Objective, DataLoader, DataLoader]:
+    """Return objective and loaders of stage 1."""
+    import torch
+
+    from fmrilm.data.collate import collate_scans
+    from fmrilm.models.lm import load_language_model
+    from fmrilm.models.text import TextEncoder
+    from fmrilm.models.tokenizer import FMRITokenizer
+    from fmrilm.training.tokenizer import TokenizerObjective, embed_descriptions
+
+    torch.manual_seed(config.train.seed)
+    tokenizer = (
+        FMRITokenizer(config.model.vq_model)
+        if parent is None
+        else FMRITokenizer.from_pretrained(parent / "model")
+    )
+    embeddings, language_model, texts = None, None, []
+    rows = {split: split_rows(cohorts, split) for split in ("train", "val")}
+    if config.tokenizer.clip_weight > 0:
+        lm, text_tokenizer = load_language_model(config.model.lm, training_texts(config, cohorts))
+        if config.model.lm.base_model == "tiny":
+            language_model = (lm, text_tokenizer)
+        for split in rows:
+            for cohort in cohorts:
+                texts += _descriptions(config, cohort, split)
+        embeddings = embed_descriptions(
+            lm, TextEncoder(text_tokenizer, config.model.vq_model.num_tokens), texts
+        )
+        # Descriptions share most of their wording: what they share is taken out, as learned on
+        # train, so that the loss sees where they differ.
+        known = embeddings[: len(rows["train"])]
+        embeddings = (embeddings - known.mean(0)) / known.std(0).clamp_min(1e-6)
+    objective = TokenizerObjective(tokenizer, config.tokenizer, embeddings, language_model)
+
+    def collate(offset: int) -> Callable:
+        def make(items: Sequence) -> dict[str, Any]:
+            batch = collate_scans(items)
+            return {**batch, "description": batch["position"] + offset}
+
+        return make
+
+    train_set, val_set = (make_dataset(config, cohorts, rows[split]) for split in rows)
+    train_loader = make_loader(config, train_set, collate(0), True)
+    if parent is None:
+        objective.start_codebook(train_loader)
+    val_loader = make_loader(config, val_set, collate(len(rows["train"])), False)
+    return objective, train_loader, val_loader
+
+
+def build_align_stage(
+    config: Config, cohorts: list[Cohort], parent: Path | None
+) -> tuple[Objective, DataLoader, DataLoader]:
+    """Return objective and loaders of stage 2."""
+    from fmrilm.data.collate import DescriptionCollator
+    from fmrilm.training.alignment import AlignObjective
+    from fmrilm.training.scans import ScanFeatures
+
+    if parent is None:
+        raise InputError("stage align needs a tokenizer: add --init runs/tok")
+    model = _new_model(config, cohorts, parent)
+    loaders, sets = [], []
+    for split in ("train", "val"):
+        texts, rows = [], []
+        for c, cohort in enumerate(cohorts):
+            found = _descriptions(config, cohort, split)
+            pairs = list(zip(cohort.indices(split), found, strict=True))
+            rows += [(c, int(i)) for i, text in pairs if text]
+            texts += [text for _, text in pairs if text]
+        dataset = make_dataset(config, cohorts, rows)
+        collate = DescriptionCollator(model.text, texts, config.align.max_text_length)
+        sets.append(dataset)
+        loaders.append(make_loader(config, dataset, collate, split == "train"))
+    objective = AlignObjective(model, config.align, ScanFeatures(model, *sets))
+    return objective, loaders[0], loaders[1]
+
+
+def build_instruct_stage(
+    config: Config, cohorts: list[Cohort], parent: Path | None
+) -> tuple[Objective, DataLoader, DataLoader]:
+    """Return objective and loaders of stage 3."""
+    from fmrilm.data.collate import QuestionCollator
+    from fmrilm.models.fmrilm import FMRILM
+    from fmrilm.training.instruction import InstructObjective
+    from fmrilm.training.scans import ScanFeatures
+
+    if parent is None:
+        raise InputError("stage instruct needs a run to start from: add --init runs/align")
+    if (parent / "model" / "bridge.safetensors").is_file():
+        model = FMRILM.from_pretrained(parent / "model")
+    else:  # straight from a tokenizer, without stage 2
+        model = _new_model(config, cohorts, parent)
+    loaders, sets = [], []
+    for split in ("train", "val"):
+        rows, questions = collect_questions(config, cohorts, split)
+        dataset = make_dataset(config, cohorts, rows)
+        varied = config.instruct.use_random_prompt and split == "train"
+        collate = QuestionCollator(model.text, questions, varied)
+        sets.append(dataset)
+        loaders.append(make_loader(config, dataset, collate, split == "train"))
+    objective = InstructObjective(model, ScanFeatures(model, *sets))
+    return objective, loaders[0], loaders[1]
+
+
+def collect_questions(
+    config: Config, cohorts: Sequence[Cohort], split: str
+) -> tuple[list[tuple[int, int]], list]:
+    """Return the (cohort, scan) rows of a split and the question asked of each.
+
+    A scan is asked every task whose label it has; scans without the label are left out.
+    """
+    from fmrilm.data.collate import Question
+
+    rng = np.random.default_rng(config.train.seed)
+    rows: list[tuple[int, int]] = []
+    questions: list[Question] = []
+    for c, cohort in enumerate(cohorts):
+        indices = cohort.indices(split)
+        sentence = cohort.info.description if config.instruct.add_src_info else ""
+        for task in cohort_tasks(config, cohort):
+            labels = cohort.labels(task.column)
+            known = [(int(i), k) for i in indices if (k := task.class_index(labels[i])) is not None]
+            if split == "train" and config.instruct.fewshot_samples is not None:
+                known = few_per_class(known, config.instruct.fewshot_samples, rng)
+            for index, class_index in known:
+                facts = {
+                    name: cohort.labels(name)[index]
+                    for name in config.instruct.add_desc
+                    if not _missing(cohort.labels(name)[index])
+                }
+                rows.append((c, index))
+                questions.append(Question(task, class_index, sentence, facts))
+    return rows, questions
+
+
+def few_per_class(
+    known: list[tuple[int, int]], count: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return ``count`` random scans of every class from (scan, class) pairs."""
+    order = [known[i] for i in rng.permutation(len(known))]
+    classes = sorted({k for _, k in known})
+    return [pair for k in classes for pair in [p for p in order if p[1] == k][:count]]
+
+
+def _new_model(config: Config, cohorts: Sequence[Cohort], parent: Path) -> FMRILM:
+    import torch
+
+    from fmrilm.models.fmrilm import build_fmrilm
+    from fmrilm.models.tokenizer import FMRITokenizer
+
+    torch.manual_seed(config.train.seed)
+    tokenizer = FMRITokenizer.from_pretrained(parent / "model")
+    lm, own = config.model.lm, parent / "model" / "lm"
+    model_config = config.model
+    if lm.base_model == "tiny" and own.is_dir():
+        model_config = dataclasses.replace(
+            model_config, lm=dataclasses.replace(lm, base_model=str(own))
+        )
+    return build_fmrilm(model_config, tokenizer, training_texts(config, cohorts))
+
+
+_BUILDERS = {
+    "tokenizer": build_tokenizer_stage,
+    "align": build_align_stage,
+    "instruct": build_instruct_stage,
+}
+
+
+# Run folders -------------------------------------------------------------------------------------
+
+
+def write_lineage(output: Path, stage: str, parent: Path | None, cohorts: list[Cohort]) -> None:
+    """Write where a run comes from: stage, parent, data, code version."""
+    lineage = {
+        "stage": stage,
+        "parent": None if parent is None else str(parent.resolve()),
+        "cohorts": {
+            cohort.name: {
+                "folder": str(cohort.folder.resolve()),
+                "fingerprint": cohort.fingerprint(),
+                "synthetic": cohort.info.synthetic,
+            }
+            for cohort in cohorts
+        },
+        "code_version": _code_version(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    (output / "lineage.json").write_text(json.dumps(lineage, indent=2), encoding="utf-8")
+
+
+def _read_lineage(output: Path) -> dict[str, Any]:
+    path = output / "lineage.json"
+    if not path.is_file():
+        raise InputError(f"{output} is no run folder to resume: leave out --resume")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _code_version() -> str:
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True
+    )
+    commit = done.stdout.strip()
+    return f"{fmrilm.__version__}+{commit}" if commit else fmrilm.__version__
+
+
+def _run_folder(path: Path) -> Path:
+    """Return the run folder that ``path`` is, or a file in it (the original's ``.../ckpt.pt``)."""
+    folder = path.parent if path.suffix == ".pt" else path
+    if not (folder / "model").is_dir():
+        raise FileNotFoundError(f"{folder} holds no trained model: train that stage first")
+    return folder
+
+
+def _folder(given: Path | str | None, flag: str) -> Path:
+    if given is None:
+        raise InputError(f"give the run folder: {flag} runs/name")
+    return Path(given)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

@@ -1,0 +1,49 @@
+"""The progress bar of training: losses, epoch, time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Show = Callable[[int, Mapping[str, float]], None]
+
+
+@contextmanager
+def training_progress(shown: bool, epochs: int, steps: int) -> Iterator[Show]:
+    """Give a function ``show(epoch, losses)`` to call after every step.
+
+    On a terminal it moves a bar; into a file it writes one line per epoch.
+
+    Parameters
+    ----------
+    shown : bool
+        False on all processes but the first.
+    epochs, steps : int
+        Epochs in all, and steps in one.
+    """
+    console = Console(stderr=True)
+    done = 0
+    with Progress(
+        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+        console=console,
+        disable=not shown or not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("train", total=epochs * steps, epoch=1, losses="")
+
+        def show(epoch: int, losses: Mapping[str, float]) -> None:
+            nonlocal done
+            done += 1
+            text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+            bar.update(task, completed=epoch * steps + (done - 1) % steps + 1)
+            bar.update(task, epoch=epoch + 1, losses=text)
+            if shown and not console.is_terminal and done % steps == 0:
+                console.print(f"epoch {epoch + 1}/{epochs}  {text}", highlight=False)
+
+        yield show
