@@ -14,7 +14,7 @@ NETWORK_NAMES: dict[str, tuple[str, ...]] = {
     "DorsAttn": ("dorsal attention",),
     "SalVentAttn": ("salience", "ventral attention", "salience/ventral attention"),
     "Limbic": ("limbic",),
-    "Cont": ("frontoparietal", "frontoparietal control", "executive control", "control"),
+    "Cont": ("frontoparietal", "frontoparietal control", "executive control"),
     "Default": ("default mode", "default"),
     "Subcortex": ("subcortical", "subcortex"),
     "TempPar": ("temporoparietal", "temporal parietal"),
