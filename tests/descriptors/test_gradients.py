@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
+from fmrilm.data.atlas import Atlas
 from fmrilm.descriptors.diffusion import align, cosine_affinity, diffusion_map, sparsify_rows
 from fmrilm.descriptors.gradients import Gradients, mean_connectivity
 
@@ -19,10 +20,7 @@ def group_fc():
         pytest.skip("brainspace is not installed (its data are needed)")
     found = {item.name: item.locate() for item in files if "main_group" in str(item)}
     matrix = np.loadtxt(found["schaefer_400_mean_connectivity_matrix.csv"], delimiter=",")
-    from fmrilm.data.describe import ATLAS_FILE
-
-    rows = [line.split("\t") for line in ATLAS_FILE.read_text(encoding="utf-8").splitlines()]
-    return matrix, np.array([row[2] for row in rows[51:]])
+    return matrix, np.array(Atlas.load("schaefer400_tianS3").networks[50:])
 
 
 def embed(matrix, kept=0.1):

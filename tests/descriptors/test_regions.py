@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
+from fmrilm.data.atlas import Atlas
 from fmrilm.descriptors import DESCRIPTORS
 from fmrilm.descriptors.region_names import region_name, region_names
 
@@ -18,6 +19,7 @@ from fmrilm.descriptors.region_names import region_name, region_names
             "left default mode precuneus and posterior cingulate 1",
         ),
         ("thalamus_VP_lat-lh", "left thalamus VP lateral"),
+        ("L_MFgyr_a", "left MFgyr a"),
         ("SUP_FRONTAL", "SUP FRONTAL"),
     ],
 )
@@ -30,10 +32,7 @@ def test_names_are_told_apart():
 
 
 def test_the_shipped_atlas_has_a_different_name_for_every_region():
-    from fmrilm.data.describe import ATLAS_FILE
-
-    rows = [line.split("\t") for line in ATLAS_FILE.read_text(encoding="utf-8").splitlines()][1:]
-    names = region_names([row[1] for row in rows])
+    names = region_names(Atlas.load("schaefer400_tianS3").names)
     assert len(set(names)) == 450
     assert not any("7Networks" in name or "_" in name for name in names)
 

@@ -100,9 +100,9 @@ class Lexicon:
             places = (self._places[match["first"].lower()], self._places[match["second"].lower()])
             return Token("places", places, match.start())
         if match["z"]:
-            return Token("z", (match["z"],), match.start())
+            return Token("z", (match["z"].replace("\u2212", "-"),), match.start())
         if match["value"]:
-            return Token("value", (match["value"],), match.start())
+            return Token("value", (match["value"].replace("\u2212", "-"),), match.start())
         word = re.sub(r"\s+", " ", match["word"].lower())
         if word in self._phrases:
             return Token(*self._phrases[word], match.start())

@@ -53,8 +53,9 @@ WORDS = {"med": "medial", "lat": "lateral", "ant": "anterior", "post": "posterio
 def region_name(label: str) -> str:
     """Return the name of a region in words.
 
-    Understands Schaefer labels (``7Networks_LH_Default_pCunPCC_2``) and names that end in a side
-    (``hippocampus_head_med-rh``); any other is returned with spaces for underscores.
+    Understands Schaefer labels (``7Networks_LH_Default_pCunPCC_2``) and names that begin or end
+    with a side (``hippocampus_head_med-rh``, ``L_IFsul``); any other is returned with spaces for
+    underscores.
 
     Examples
     --------
@@ -69,8 +70,10 @@ def region_name(label: str) -> str:
         words = [SIDES[schaefer[1]], network_name(network.rstrip("ABC"))]
         words += [PARTS.get(part, part) for part in schaefer[3].split("_") if part]
         return " ".join(words)
-    sided = re.fullmatch(r"(.+)[-_ ]([lr]h|[LR])", label)
-    stem, side = (sided[1], [SIDES[sided[2]]]) if sided else (label, [])
+    sided = re.fullmatch(r"(?P<stem>.+)[-_ ](?P<side>[lr]h|[LR])", label) or re.fullmatch(
+        r"(?P<side>[LR])[-_ ](?P<stem>.+)", label
+    )
+    stem, side = (sided["stem"], [SIDES[sided["side"]]]) if sided else (label, [])
     return " ".join([*side, *(WORDS.get(word, word) for word in re.split(r"[_\s]+", stem) if word)])
 
 

@@ -98,8 +98,7 @@ def verify(
     >>> verify("Modularity is somewhat lower (z = -1.50).", row).count("contradicted")
     1
     """
-    columns = [name for name in measures if f"{name}_z" in measures]
-    lexicon = _lexicon(columns, place_names)
+    lexicon = make_lexicon(measures, place_names)
     claims = parse_claims(text, lexicon)
     return Verification(
         tuple(_judge(claim, measures, lexicon.quantities, z_tolerance) for claim in claims)
@@ -114,8 +113,11 @@ def known_quantities() -> dict[str, Quantity]:
 _LEXICONS: dict[tuple[Any, ...], Lexicon] = {}
 
 
-def _lexicon(columns: list[str], place_names: Mapping[str, str] | None) -> Lexicon:
-    """Return the lexicon of these columns, made once: texts are verified by the thousand."""
+def make_lexicon(
+    measures: Mapping[str, Any], place_names: Mapping[str, str] | None = None
+) -> Lexicon:
+    """Return the lexicon of these measures, made once: texts are verified by the thousand."""
+    columns = [name for name in measures if f"{name}_z" in measures]
     key = (tuple(columns), tuple((place_names or {}).items()), tuple(DESCRIPTORS))
     if key not in _LEXICONS:
         if len(_LEXICONS) > 8:
@@ -184,7 +186,7 @@ def _holds_rank(name: str, claim: Claim, measures: Mapping[str, Any]) -> bool:
 def _is_near(written: str, actual: float, tolerance: float | None) -> bool:
     digits = len(written.partition(".")[2])
     allowed = 0.5 * 10**-digits + 1e-9 if tolerance is None else tolerance
-    return abs(float(written.replace("\u2212", "-")) - actual) <= allowed
+    return abs(float(written) - actual) <= allowed
 
 
 def _swapped(measure: str) -> str:

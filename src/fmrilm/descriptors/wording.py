@@ -19,6 +19,14 @@ NETWORK_NAMES: dict[str, tuple[str, ...]] = {
     "Subcortex": ("subcortical", "subcortex"),
     "TempPar": ("temporoparietal", "temporal parietal"),
     "Cerebellum": ("cerebellar", "cerebellum"),
+    # MIST (Urchs et al. 2019)
+    "CER": ("cerebellar", "cerebellum"),
+    "DMnet": ("default mode", "default"),
+    "FPnet_VISDN": ("frontoparietal-visual",),
+    "LIMnet": ("limbic",),
+    "MOTnet": ("somatomotor", "sensorimotor", "motor"),
+    "VATTnet_SALnet_BG_THAL": ("salience-subcortical",),
+    "VISnet": ("visual",),
 }
 
 
