@@ -91,5 +91,5 @@ def verdict(gains: dict[str, Estimate]) -> dict[str, object]:
     gain = decisive[worst]
     adds = gain.low > 0
     words = "the scan adds" if adds else "the scan adds nothing that can be shown:"
-    text = f"{words} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] to {TITLES[worst]}"
+    text = f"{words} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {TITLES[worst]}"
     return {"scan_adds": bool(adds), "text": text, "against": worst, **gain.to_dict()}

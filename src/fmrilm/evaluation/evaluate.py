@@ -11,7 +11,7 @@ from fmrilm.evaluation.answering import Settings, answer_question
 from fmrilm.evaluation.generations import write_generations
 from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult, write_results
-from fmrilm.evaluation.runs import Run, open_cohorts, open_run
+from fmrilm.evaluation.runs import Run, find_parent, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
 
@@ -142,7 +142,14 @@ def _evaluate_run(
             scorer = scorers[id(question.cohort)]
             results.append(answer_question(question, run.config, scorer, settings, advance, say))
         say("descriptions")
-        write_generations(folder, list(scorers.values()), run.config, settings.split, samples)
+        writers = {run.stage: list(scorers.values())}
+        parent = find_parent(run)
+        if samples and parent is not None and parent.stage == "align":
+            before = parent.load_model()
+            writers[parent.stage] = [
+                Scorer(before, cohort, length, settings.batch_size) for cohort in cohorts.values()
+            ]
+        write_generations(folder, writers, run.config, settings.split, samples)
     return results
 
 

@@ -11,6 +11,7 @@ from fmrilm.evaluation.results import MODEL, TaskResult
 
 SHOWN = {PRIMARY: "AUC", "balanced_accuracy": "balanced acc.", "f1": "F1"}
 SYNTHETIC = "SYNTHETIC"
+FEW_SUBJECTS = 20  # below, the bootstrap over subjects is known to be optimistic
 WIDTH = 120  # of the table where the output is no terminal
 
 
@@ -65,6 +66,15 @@ def free_text_line(result: TaskResult) -> str:
     )
 
 
+def interval_note(results: list[TaskResult]) -> str:
+    """Return what the intervals are, and a warning where there are few subjects."""
+    fewest = min((result.n_subjects for result in results), default=0)
+    note = "95% intervals: bootstrap over subjects."
+    if fewest >= FEW_SUBJECTS:
+        return note
+    return f"{note} With {fewest} subjects they tend to be too narrow: read them as a lower bound."
+
+
 def print_results(results: list[TaskResult], title: str, console: Any = None) -> None:
     """Print one table with a block per cohort and task."""
     from itertools import zip_longest
@@ -97,7 +107,7 @@ def print_results(results: list[TaskResult], title: str, console: Any = None) ->
             console.print(f"{result.cohort} · {result.task}: {result.verdict['text']}", style="red")
         if result.free_text:
             console.print(f"{result.cohort} · {result.task}: {free_text_line(result)}", style="dim")
-    console.print("95% intervals: bootstrap over subjects.", style="dim")
+    console.print(interval_note(results), style="dim")
 
 
 def _margin(result: TaskResult) -> list[tuple[str, str]]:
@@ -114,7 +124,7 @@ def _margin(result: TaskResult) -> list[tuple[str, str]]:
 
 def to_markdown(results: list[TaskResult], title: str) -> str:
     """Return the same table as Markdown, one per cohort and task."""
-    lines = [f"# {title}", "", "95% intervals from a bootstrap over subjects.", ""]
+    lines = [f"# {title}", "", interval_note(results), ""]
     for result in results:
         lines += [f"## {heading(result)}", ""]
         if result.synthetic:
