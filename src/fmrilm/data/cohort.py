@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from fmrilm.data.atlas import Atlas, shipped_atlases
 from fmrilm.data.cohorts import COHORTS, CohortInfo
 from fmrilm.data.scaling import Scaler
 from fmrilm.data.splits import SPLITS, read_splits, split_subjects
@@ -75,7 +77,13 @@ class Cohort:
                 raise InputError(
                     f"{samples_file}: subject {row.subject_id} session {row.session_id} twice"
                 )
-            table = table.merge(samples, on=keys, how="left", validate="one_to_one")
+            shared = [name for name in samples if name in table and name not in keys]
+            joined = table.merge(
+                samples, on=keys, how="left", validate="one_to_one", suffixes=("", "_scan")
+            )
+            for name in shared:  # what is known of the scan wins over what is known of the subject
+                joined[name] = joined.pop(f"{name}_scan").fillna(joined[name])
+            table = joined
         table["split"] = table["subject_id"].map(self._splits(participants))
         if table["split"].isna().any():
             subject = table.loc[table["split"].isna(), "subject_id"].iloc[0]
@@ -100,6 +108,41 @@ class Cohort:
         scaler = Scaler(norm).fit(self.store, self.indices("train"))
         scaler.save(path)
         return scaler
+
+    @cached_property
+    def atlas(self) -> Atlas:
+        """The regions of the series, in the order of their rows.
+
+        From ``atlas.tsv`` in the folder, else the shipped table that the store names, matched by
+        region id; for a store of the original, which names neither regions nor atlas, the table of
+        the cohort's entry if it has as many regions; else labels alone.
+
+        Raises
+        ------
+        InputError
+            If the table does not have the regions of the store.
+        """
+        path, ids = self.folder / "atlas.tsv", self.store.roi_ids
+        name = self.store.atlas or "unknown"
+        if path.is_file():
+            table = Atlas.read(path, self.store.atlas or path.stem)
+        elif name in shipped_atlases():
+            table = Atlas.load(name)
+        elif ids is None and self._has_size_of(self.info.atlas):
+            table = Atlas.load(self.info.atlas)
+        else:
+            return Atlas.generic(ids or self.store.n_rois, name)
+        if ids is not None:
+            return table.select(ids)
+        if len(table) != self.store.n_rois:
+            raise InputError(
+                f"atlas {table.name} has {len(table)} regions, {self.store.path} has "
+                f"{self.store.n_rois}: put the right atlas.tsv into {self.folder}"
+            )
+        return table
+
+    def _has_size_of(self, name: str) -> bool:
+        return bool(name) and len(Atlas.load(name)) == self.store.n_rois
 
     def __len__(self) -> int:
         return len(self.store)
@@ -188,6 +231,11 @@ def read_info(folder: Path) -> CohortInfo:
         if part in COHORTS:
             return COHORTS[part]
     return CohortInfo(folder.name, f"This scan is from the cohort {folder.name}.")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a BIDS table: tabs, ``n/a`` where a value is missing."""
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
 
 
 def write_info(folder: Path, info: CohortInfo) -> None:

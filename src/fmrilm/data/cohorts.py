@@ -18,13 +18,14 @@ class CohortInfo:
     norm: str = "robust_roi"  # scaling its store needs
     synthetic: bool = False  # made up by `fmrilm simulate`; shown wherever a result is shown
     source: str = ""  # where the series come from
+    atlas: str = ""  # parcellation of a store that does not name its own
 
 
 COHORTS: Registry[CohortInfo] = Registry("cohort")
 
 
 def _known(name: str, t_r: float, targets: list[str], description: str) -> None:
-    COHORTS.register(name)(CohortInfo(name, description, t_r, targets))
+    COHORTS.register(name)(CohortInfo(name, description, t_r, targets, atlas="schaefer400_tianS3"))
 
 
 _known(

@@ -1,0 +1,177 @@
+"""Synthetic BOLD series with the covariance, spectrum and individual differences of real ones.
+
+A scan is the sum of (1) a part with the group's covariance, (2) one private time course per
+network, mixed between the networks by a symmetric 8 x 8 matrix of the person: this is where
+coupling differs between people and where effects are planted, (3) a few time courses with the
+person's own region loadings, the fingerprint. All are drawn as complex Gaussians in the frequency
+domain, shaped by a 1/f spectrum within 0.01-0.1 Hz, and lie on a white noise floor.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fmrilm.data.atlas import Atlas
+from fmrilm.data.synthetic_effects import NETWORKS, planted_shifts
+
+T_R = 2.0  # seconds
+PRIVATE = 0.5  # loading of a network on its own time course
+COUPLING_SD = 0.1  # of the mixing between two networks, over people
+SESSION_SHARE = 0.4  # of that, how much changes from one session to the next
+FINGERPRINT = (8, 0.2)  # time courses, and the size of their loadings
+AMPLITUDE_SD = 0.15  # of the log size of the fluctuation
+SLOPE = (1.0, 0.2)  # exponent of the 1/f spectrum: mean, and SD over people
+BAND = (0.01, 0.1)  # Hz
+NOISE_FLOOR = 0.15  # share of the variance that is white
+BASELINE = 10_000.0  # image intensity around which the signal moves
+SIGNAL = 80.0  # standard deviation of a region in the same units, 0.8%
+_GROUP_FC = "schaefer_400_mean_connectivity_matrix.csv"
+
+
+@dataclass(frozen=True)
+class Person:
+    """The true properties of one person, in the order of :data:`NETWORKS`."""
+
+    coupling: np.ndarray  # (8, 8) symmetric
+    amplitude: np.ndarray  # (8,) factor
+    slope: np.ndarray  # (8,)
+    fingerprint: np.ndarray  # (n_rois, k)
+
+    @classmethod
+    def draw(cls, scores: dict[str, float], n_rois: int, rng: np.random.Generator) -> Person:
+        """Return a person with the planted effects of their phenotypes."""
+        count, (courses, loading) = len(NETWORKS), FINGERPRINT
+        coupling = symmetric_noise(rng) + planted_shifts(scores, "connectivity")
+        amplitude = rng.standard_normal(count) + planted_shifts(scores, "amplitude")
+        slope = rng.standard_normal(count) + planted_shifts(scores, "spectrum")
+        return cls(
+            PRIVATE * np.eye(count) + COUPLING_SD * coupling,
+            np.exp(AMPLITUDE_SD * amplitude),
+            SLOPE[0] + SLOPE[1] * slope,
+            loading * rng.standard_normal((n_rois, courses)),
+        )
+
+
+def symmetric_noise(rng: np.random.Generator) -> np.ndarray:
+    """Return a symmetric (8, 8) matrix of standard normal numbers."""
+    upper = np.triu(rng.standard_normal((len(NETWORKS), len(NETWORKS))))
+    return upper + np.triu(upper, 1).T
+
+
+class Scanner:
+    """Draws scans of people in one parcellation.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        Its networks are those of :data:`NETWORKS`.
+    covariance : ndarray, shape (n_rois, n_rois)
+        Correlations of the group.
+    n_timepoints : int
+    """
+
+    def __init__(self, atlas: Atlas, covariance: np.ndarray, n_timepoints: int) -> None:
+        self.n_timepoints = n_timepoints
+        self.network = np.array([NETWORKS.index(name) for name in atlas.networks])
+        self._mixing = np.linalg.cholesky(covariance).astype(np.float32)
+        # properties of the regions, the same in every cohort and for every seed
+        regions = np.random.default_rng(450)
+        self._weight = np.exp(0.3 * regions.standard_normal(len(atlas))).astype(np.float32)
+        self._baseline = BASELINE + 1500 * regions.standard_normal(len(atlas))
+        # twice the length is drawn and cut, so that the end of a scan does not meet its start
+        self._frequency = np.fft.rfftfreq(2 * n_timepoints, T_R)
+
+    def scan(self, person: Person, rng: np.random.Generator) -> np.ndarray:
+        """Return the clean series of one session, shape (n_rois, n_timepoints), SD about 1."""
+        n_rois, bins = len(self.network), len(self._frequency)
+
+        def draw(rows: int) -> np.ndarray:
+            return rng.standard_normal((rows, 2 * bins), dtype=np.float32)
+
+        coupling = person.coupling + COUPLING_SD * SESSION_SHARE * symmetric_noise(rng)
+        private = coupling.astype(np.float32) @ draw(len(NETWORKS))
+        mixed = self._mixing @ draw(n_rois) + self._weight[:, None] * private[self.network]
+        fingerprint = person.fingerprint.astype(np.float32)
+        mixed += fingerprint @ draw(fingerprint.shape[1])
+        spectrum = mixed[:, :bins] + 1j * mixed[:, bins:]
+        gain = np.stack([self._gain(slope) for slope in person.slope]).astype(np.float32)
+        series = np.fft.irfft(spectrum * gain[self.network], n=2 * self.n_timepoints, axis=1)
+        series = series[:, : self.n_timepoints] / np.sqrt(1 + PRIVATE**2 + 0.32)
+        noise = rng.standard_normal(series.shape, dtype=np.float32)
+        series = np.sqrt(1 - NOISE_FLOOR) * series + np.sqrt(NOISE_FLOOR) * noise
+        return series * person.amplitude[self.network, None]
+
+    def _gain(self, slope: float) -> np.ndarray:
+        """Return the amplitude per frequency that gives a series of variance 1."""
+        low, high = BAND
+        f = np.maximum(self._frequency, self._frequency[1])
+        power = f**-slope / (1 + (low / f) ** 8) / (1 + (f / high) ** 8)
+        power[0] = 0
+        # irfft of independent complex bins of variance 2: each counts twice, over n squared
+        n = 2 * self.n_timepoints
+        return np.sqrt(power / (4 * power.sum())) * n
+
+    def intensities(
+        self,
+        series: np.ndarray,
+        site: tuple[float, float],
+        fd: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return image intensities: baseline, site scale and offset, a spike where the head moved.
+
+        Parameters
+        ----------
+        series : ndarray, shape (n_rois, n_timepoints)
+        site : tuple of float
+            Factor and offset of the scanner.
+        fd : ndarray, shape (n_timepoints,)
+            Framewise displacement in mm.
+        """
+        loading = 1 + 0.5 * rng.standard_normal(len(series))
+        spikes = loading[:, None] * np.where(fd > 0.5, fd, 0) * rng.choice([-1, 1], len(fd))
+        raw = self._baseline[:, None] + SIGNAL * (series + 1.5 * spikes)
+        return (site[0] * raw + site[1]).astype(np.float32)
+
+
+def group_covariance(atlas: Atlas) -> tuple[np.ndarray, str]:
+    """Return correlations of the regions, and in words where they come from.
+
+    Built from networks and distances; the block of the 400 cortical regions is the mean of HCP
+    subjects where the package ``brainspace`` is installed.
+    """
+    matrix, source = _structured(atlas), "network structure of the region table"
+    path = _brainspace_matrix()
+    cortex = np.array(atlas.networks) != "Subcortex"
+    if path is not None and cortex.sum() == 400:
+        matrix[np.ix_(cortex, cortex)] = np.loadtxt(path, delimiter=",")
+        source = "group connectivity of HCP subjects (package brainspace)"
+    values, vectors = np.linalg.eigh(matrix)
+    matrix = (vectors * np.maximum(values, 0.05)) @ vectors.T
+    scale = np.sqrt(np.diag(matrix))
+    return matrix / np.outer(scale, scale), source
+
+
+def _structured(atlas: Atlas) -> np.ndarray:
+    network = np.array(atlas.networks)
+    same = network[:, None] == network[None]
+    distance = np.linalg.norm(atlas.centroids[:, None] - atlas.centroids[None], axis=-1)
+    twin = np.linalg.norm(atlas.centroids[:, None] * [-1, 1, 1] - atlas.centroids[None], axis=-1)
+    matrix = 0.12 + 0.18 * same + 0.25 * np.exp(-distance / 25) + 0.2 * np.exp(-twin / 12)
+    np.fill_diagonal(matrix, 1)
+    return np.minimum(matrix, 1)
+
+
+def _brainspace_matrix() -> Path | None:
+    try:
+        names = importlib.metadata.files("brainspace") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for name in names:
+        if name.name == _GROUP_FC and name.parent.name == "main_group":
+            return Path(str(name.locate()))
+    return None
