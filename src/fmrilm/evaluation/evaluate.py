@@ -26,6 +26,9 @@ def evaluate(
     batch_size: int = 32,
     use_allowed_tokens: bool = True,
     free_text: bool = True,
+    baselines: str = "standard",
+    controls: str = "standard",
+    scrutiny: bool = True,
     samples: int = 4,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -58,6 +61,13 @@ def evaluate(
         cannot be read is wrong.
     free_text : bool
         Also let the model write its answer, and count what can be read.
+    baselines : str
+        standard, all, none, or comma-separated names of baselines.
+    controls : str
+        standard (text only, shuffled, zero) or all (also randomised phases, the cohort's sentence
+        alone, and every wording of the question).
+    scrutiny : bool
+        Also calibration (fitted on val), prediction sets, confounds and scores within strata.
     samples : int
         Scans that are described in free text.
     n_resamples : int
@@ -87,7 +97,19 @@ def evaluate(
     """
     if not use_allowed_tokens and not free_text:
         raise InputError("--no-use_allowed_tokens takes the free text: drop --no-free_text")
-    settings = Settings(split, batch_size, use_allowed_tokens, free_text, n_resamples, seed)
+    if controls not in ("standard", "all"):
+        raise InputError(f"unknown controls {controls!r}: use standard or all")
+    settings = Settings(
+        split,
+        batch_size,
+        use_allowed_tokens,
+        free_text,
+        baselines,
+        controls,
+        scrutiny,
+        n_resamples,
+        seed,
+    )
     asked = [name.strip() for name in tasks.split(",")] if tasks else []
     opened = [open_run(folder) for folder in runs]
     names = [run.folder.resolve().name for run in opened]
@@ -133,8 +155,7 @@ def _evaluate_run(
     scorers = {
         key: Scorer(model, cohort, length, settings.batch_size) for key, cohort in cohorts.items()
     }
-    passes = 4 if settings.free_text else 3
-    total = sum(len(question.rows) for question in questions) * passes
+    total = sum(len(question.rows) for question in questions) * settings.passes
     with _progress(total) as (advance, say):
         results = []
         for question in questions:

@@ -28,6 +28,13 @@ def say(estimate: Estimate | None, signed: bool = False) -> str:
     return f"{text} [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
 
 
+def say_p(p_value: float) -> str:
+    """Return "p = 0.012" or "p < 0.001"; empty where there is none."""
+    if math.isnan(p_value):
+        return ""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
 def heading(result: TaskResult) -> str:
     """Return what a block of the table is about, in one line."""
     counts = ", ".join(f"{count} {name}" for name, count in result.class_counts.items())
@@ -46,7 +53,7 @@ def rows(result: TaskResult) -> list[list[str]]:
             "" if found.role == MODEL else found.role,
             found.title,
             *(say(found.metrics.get(metric)) for metric in SHOWN),
-            say(found.difference.get(PRIMARY), signed=True),
+            f"{say(found.difference.get(PRIMARY), signed=True)} {say_p(found.p_value)}".strip(),
         ]
         for found in result.predictors.values()
     ]
@@ -105,6 +112,8 @@ def print_results(results: list[TaskResult], title: str, console: Any = None) ->
     for result in results:
         if not result.verdict["scan_adds"]:
             console.print(f"{result.cohort} · {result.task}: {result.verdict['text']}", style="red")
+        for warning in result.scrutiny.get("confounds", {}).get("warnings", []):
+            console.print(f"{result.cohort} · {result.task}: {warning}", style="yellow")
         if result.free_text:
             console.print(f"{result.cohort} · {result.task}: {free_text_line(result)}", style="dim")
     console.print(interval_note(results), style="dim")
@@ -134,6 +143,8 @@ def to_markdown(results: list[TaskResult], title: str) -> str:
         lines += [f"| {' | '.join(row)} |" for row in rows(result)]
         mark = "" if result.verdict["scan_adds"] else "**Mind:** "
         lines += ["", f"{mark}{result.verdict['text']}.", ""]
+        for warning in result.scrutiny.get("confounds", {}).get("warnings", []):
+            lines += [f"**Mind:** {warning}.", ""]
         if result.free_text:
             lines += [f"{free_text_line(result)}.", ""]
     return "\n".join(lines)
