@@ -192,7 +192,7 @@ class _Means:
 
     def add(self, losses: Mapping[str, Tensor], count: int) -> None:
         for name, value in losses.items():
-            self.sums[name] += float(value) * count
+            self.sums[name] += float(value.detach()) * count
         self.count += count
 
     def values(self) -> dict[str, float]:
