@@ -100,8 +100,29 @@ def test_the_batch_size_does_not_change_the_results(run):
 
 
 def test_shuffled_scans_cost_nothing_where_all_are_asked_the_same(run, model):
-    _fast(run, free_text=False, samples=0)
+    _fast(run, free_text=False, samples=0, scrutiny=False)
     assert model.calls == 24 + 1 + 1  # every scan once, one text-only and one zero prompt
+
+
+def test_all_controls_and_wordings_are_run_when_asked_for(run):
+    [result] = _fast(run, controls="all", baselines="none")
+    controls = ["text_only", "shuffled", "zero", "phase", "sentence"]
+    assert list(result.of_role("control")) == controls
+    phase = result.predictors["phase"].metrics["auc"]
+    assert phase.low < 0.5 < phase.high  # the planted effect is in the connectivity
+    wordings = result.scrutiny["wordings"]
+    assert len(wordings["wordings"]) == 6
+    assert wordings["changed"] == 0.0  # this model does not read the question
+    assert list(result.of_role("baseline")) == ["majority"]
+
+
+def test_every_comparison_has_a_paired_test(run):
+    [result] = _fast(run)
+    for name, found in result.predictors.items():
+        assert (found.test == "") == (name == "model")
+    assert result.predictors["text_only"].p_value < 0.01
+    assert result.predictors["fc"].p_value > 0.05
+    assert "permutation" in result.predictors["fc"].test  # two scans per person
 
 
 @pytest.mark.parametrize(
@@ -112,6 +133,7 @@ def test_shuffled_scans_cost_nothing_where_all_are_asked_the_same(run, model):
         ({"tasks": "AD"}, "no label column 'AD'"),
         ({"tasks": "describe"}, "no classes"),
         ({"datasets": "tyo"}, "did you mean 'toy'"),
+        ({"controls": "every"}, "use standard or all"),
     ],
 )
 def test_wrong_options_are_one_sentence_before_the_model_is_loaded(

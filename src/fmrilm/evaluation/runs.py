@@ -65,6 +65,20 @@ def open_run(folder: str | Path) -> Run:
     return Run(folder, load_config([folder / "config.yaml"]), lineage)
 
 
+def find_parent(run: Run) -> Run | None:
+    """Return the run that ``run`` started from; None if it had none, or its folder is gone.
+
+    A folder that was moved together with its parent is found beside it.
+    """
+    parent = run.lineage.get("parent")
+    if parent is None:
+        return None
+    for folder in (Path(parent), run.folder.resolve().parent / Path(parent).name):
+        if (folder / "lineage.json").is_file():
+            return open_run(folder)
+    return None
+
+
 def open_cohorts(run: Run, datasets: str | Sequence[str] | None = None) -> list[Cohort]:
     """Return the cohorts a run is evaluated on.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmrilm.errors import InputError
+from fmrilm.evaluation.controls import randomise_phases
 
 if TYPE_CHECKING:
     from fmrilm.data.cohort import Cohort
@@ -72,12 +73,17 @@ class Scorer:
             )
         return series[:, : self.num_timestamp], roi_mask
 
-    def _batch(self, rows: Sequence[int], zero: bool = False) -> tuple[Any, Any]:
+    def batch(self, rows: Sequence[int], kind: str = "scan") -> tuple[Any, Any]:
+        """Return scans (B, R, T) and masks (B, R) as tensors, altered as ``kind`` says."""
         import torch
 
         series, masks = zip(*(self._scan(row) for row in rows), strict=True)
+        if kind == "phase":
+            series = tuple(
+                randomise_phases(one, int(row)) for one, row in zip(series, rows, strict=True)
+            )
         fmri = torch.from_numpy(np.stack(series).astype(np.float32))
-        if zero:
+        if kind == "zero":
             fmri = torch.zeros_like(fmri)
         return fmri, torch.from_numpy(np.stack(masks))
 
@@ -98,7 +104,8 @@ class Scorer:
         prompts : sequence of n str
         candidates : sequence of C str
         kind : str
-            ``scan``, ``zero`` (every region zero) or ``text_only`` (no scan).
+            ``scan``, ``zero`` (every region zero), ``phase`` (phases randomised) or ``text_only``
+            (no scan).
         advance : callable
             Told how many more of the n are done.
         """
@@ -134,9 +141,7 @@ class Scorer:
     ) -> np.ndarray:
         import torch
 
-        fmri, mask = (
-            (None, None) if kind == "text_only" else self._batch(rows.tolist(), kind == "zero")
-        )
+        fmri, mask = (None, None) if kind == "text_only" else self.batch(rows.tolist(), kind)
         with torch.inference_mode():
             scores = self.model.score(fmri, mask, prompts, list(candidates))
         values = torch.softmax(scores.double(), dim=-1).cpu().numpy()
@@ -157,7 +162,7 @@ class Scorer:
         found: list[str] = []
         for start in range(0, len(rows), self.batch_size):
             part = slice(start, start + self.batch_size)
-            fmri, mask = self._batch(rows[part].tolist())
+            fmri, mask = self.batch(rows[part].tolist())
             with torch.inference_mode():
                 texts = self.model.generate(
                     fmri, mask, list(prompts[part]), max_new_tokens=max_new_tokens
