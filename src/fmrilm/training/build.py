@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fmrilm
 from fmrilm.config import Config, DatasetConfig, load_config, read_flags, save_config
 from fmrilm.data.cohort import Cohort
 from fmrilm.errors import InputError
 from fmrilm.registry import suggest
 from fmrilm.tasks import TASKS, Task, build_prompt
+from fmrilm.training.runs import find_run, read_lineage, write_lineage
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -69,10 +66,10 @@ def train_stage(
     paths, pairs = read_flags(overrides or [])
     output = _folder(output or paths.get("output"), "-o")
     init_given = init or paths.get("init")
-    parent = None if init_given is None else _run_folder(Path(init_given))
+    parent = None if init_given is None else find_run(Path(init_given))
     if resume:
         files = [output / "config.yaml"]
-        lineage = _read_lineage(output)
+        lineage = read_lineage(output)
         parent = None if lineage["parent"] is None else Path(lineage["parent"])
     else:
         files = [*(config or []), *([Path(paths["config"])] if "config" in paths else [])]
@@ -338,52 +335,6 @@ _BUILDERS = {
     "align": build_align_stage,
     "instruct": build_instruct_stage,
 }
-
-
-# Run folders -------------------------------------------------------------------------------------
-
-
-def write_lineage(output: Path, stage: str, parent: Path | None, cohorts: list[Cohort]) -> None:
-    """Write where a run comes from: stage, parent, data, code version."""
-    lineage = {
-        "stage": stage,
-        "parent": None if parent is None else str(parent.resolve()),
-        "cohorts": {
-            cohort.name: {
-                "folder": str(cohort.folder.resolve()),
-                "fingerprint": cohort.fingerprint(),
-                "synthetic": cohort.info.synthetic,
-            }
-            for cohort in cohorts
-        },
-        "code_version": _code_version(),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-    (output / "lineage.json").write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-
-
-def _read_lineage(output: Path) -> dict[str, Any]:
-    path = output / "lineage.json"
-    if not path.is_file():
-        raise InputError(f"{output} is no run folder to resume: leave out --resume")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _code_version() -> str:
-    here = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True
-    )
-    commit = done.stdout.strip()
-    return f"{fmrilm.__version__}+{commit}" if commit else fmrilm.__version__
-
-
-def _run_folder(path: Path) -> Path:
-    """Return the run folder that ``path`` is, or a file in it (the original's ``.../ckpt.pt``)."""
-    folder = path.parent if path.suffix == ".pt" else path
-    if not (folder / "model").is_dir():
-        raise FileNotFoundError(f"{folder} holds no trained model: train that stage first")
-    return folder
 
 
 def _folder(given: Path | str | None, flag: str) -> Path:

@@ -1,0 +1,189 @@
+"""`fmrilm evaluate`: the scores of a run beside its baselines and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fmrilm.errors import InputError
+from fmrilm.evaluation.answering import Settings, answer_question
+from fmrilm.evaluation.generations import write_generations
+from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
+from fmrilm.evaluation.results import TaskResult, write_results
+from fmrilm.evaluation.runs import Run, find_parent, open_cohorts, open_run
+from fmrilm.evaluation.scoring import Scorer, check_shape
+from fmrilm.evaluation.table import print_results, to_markdown
+
+
+def evaluate(
+    runs: list[str],
+    *,
+    output: str | None = None,
+    datasets: str | None = None,
+    tasks: str | None = None,
+    split: str = "test",
+    batch_size: int = 32,
+    use_allowed_tokens: bool = True,
+    free_text: bool = True,
+    baselines: str = "standard",
+    controls: str = "standard",
+    scrutiny: bool = True,
+    samples: int = 4,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    strict: bool = False,
+) -> list[TaskResult]:
+    """Score runs on held-out subjects, beside plain baselines and controls without the scan.
+
+    Answers are scored by the log-probability of each candidate, so nothing is sampled and a second
+    call gives the same numbers. The results of a run are ``metrics.json``, ``controls.json``,
+    ``predictions.csv``, ``comparison.csv``, ``generations.json`` and ``summary.md``.
+
+    Parameters
+    ----------
+    runs : list of str
+        Run folders of stage align or instruct.
+    output : str, optional
+        Folder for the results (one subfolder per run if there are several); without it
+        <run>/evaluation.
+    datasets : str, optional
+        Comma-separated names of cohorts the run was trained on, or folders of others; without it
+        all it was trained on.
+    tasks : str, optional
+        Comma-separated tasks; without it those the run was trained on.
+    split : str
+        train, val or test.
+    batch_size : int
+        Scans scored at once.
+    use_allowed_tokens : bool
+        Choose among the task's answers; otherwise the free text is the answer, and one that
+        cannot be read is wrong.
+    free_text : bool
+        Also let the model write its answer, and count what can be read.
+    baselines : str
+        standard, all, none, or comma-separated names of baselines.
+    controls : str
+        standard (text only, shuffled, zero) or all (also randomised phases, the cohort's sentence
+        alone, and every wording of the question).
+    scrutiny : bool
+        Also calibration (fitted on val), prediction sets, confounds and scores within strata.
+    samples : int
+        Scans that are described in free text.
+    n_resamples : int
+        Bootstrap resamples of the subjects.
+    seed : int
+        Of the resamples and of the shuffled scans.
+    strict : bool
+        Exit with 1 if there is a task to which the scan adds nothing.
+
+    Returns
+    -------
+    list of TaskResult
+        One per run, cohort and task.
+
+    Raises
+    ------
+    InputError
+        If a cohort does not fit the model, a task is unknown, a label column is absent, or the
+        split is empty.
+    FileNotFoundError
+        If a run or cohort folder is incomplete.
+
+    Examples
+    --------
+    fmrilm evaluate runs/instruct
+    fmrilm evaluate runs/instruct --datasets UKB,HCP --split val --batch_size 64
+    """
+    if not use_allowed_tokens and not free_text:
+        raise InputError("--no-use_allowed_tokens takes the free text: drop --no-free_text")
+    if controls not in ("standard", "all"):
+        raise InputError(f"unknown controls {controls!r}: use standard or all")
+    settings = Settings(
+        split,
+        batch_size,
+        use_allowed_tokens,
+        free_text,
+        baselines,
+        controls,
+        scrutiny,
+        n_resamples,
+        seed,
+    )
+    asked = [name.strip() for name in tasks.split(",")] if tasks else []
+    opened = [open_run(folder) for folder in runs]
+    names = [run.folder.resolve().name for run in opened]
+    if output and len(set(names)) < len(names):
+        raise InputError("two runs have the same folder name: evaluate them one by one")
+    plans = [_plan(run, datasets, asked, split) for run in opened]
+    everything: list[TaskResult] = []
+    for run, name, questions in zip(opened, names, plans, strict=True):
+        folder = run.folder / "evaluation"
+        if output:
+            folder = Path(output) / name if len(opened) > 1 else Path(output)
+        results = _evaluate_run(run, questions, settings, folder, samples)
+        title = f"{run.folder} · {split} subjects"
+        write_results(folder, str(run.folder), results)
+        (folder / "summary.md").write_text(to_markdown(results, title), encoding="utf-8")
+        print_results(results, title)
+        print(f"results in {folder}")
+        everything += results
+    if strict and not all(result.verdict["scan_adds"] for result in everything):
+        raise SystemExit(1)
+    return everything
+
+
+def _plan(run: Run, datasets: str | None, asked: list[str], split: str) -> list[Question]:
+    """Return the questions of a run; anything wrong with them is found before a model is loaded."""
+    questions = []
+    vq = run.config.model.vq_model
+    for cohort in open_cohorts(run, datasets):
+        check_shape(cohort, vq.num_rois, vq.num_timestamp)
+        for task in tasks_of(cohort, run.config, asked):
+            question = select(cohort, task, split)
+            prompts_for(question, run.config)
+            questions.append(question)
+    return questions
+
+
+def _evaluate_run(
+    run: Run, questions: list[Question], settings: Settings, folder: Path, samples: int
+) -> list[TaskResult]:
+    length = run.config.model.vq_model.num_timestamp
+    model = run.load_model()
+    cohorts = {id(question.cohort): question.cohort for question in questions}
+    scorers = {
+        key: Scorer(model, cohort, length, settings.batch_size) for key, cohort in cohorts.items()
+    }
+    total = sum(len(question.rows) for question in questions) * settings.passes
+    with _progress(total) as (advance, say):
+        results = []
+        for question in questions:
+            say(f"{question.cohort.name} · {question.task.name}")
+            scorer = scorers[id(question.cohort)]
+            results.append(answer_question(question, run.config, scorer, settings, advance, say))
+        say("descriptions")
+        writers = {run.stage: list(scorers.values())}
+        parent = find_parent(run)
+        if samples and parent is not None and parent.stage == "align":
+            before = parent.load_model()
+            writers[parent.stage] = [
+                Scorer(before, cohort, length, settings.batch_size) for cohort in cohorts.values()
+            ]
+        write_generations(folder, writers, run.config, settings.split, samples)
+    return results
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        job = bar.add_task("scoring", total=total)
+        yield (
+            lambda count: bar.advance(job, count),
+            lambda text: bar.update(job, description=text),
+        )

@@ -1,0 +1,86 @@
+"""What a plain baseline reads from a scan: connectivity, region means, the values themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fmrilm.data.cohort import Cohort
+
+SHORT = 32  # time points below which connectivity is not estimated
+_CLIP = 0.999999  # keeps arctanh finite where two regions are copies of each other
+
+
+def connectivity(series: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
+    """Return the upper triangle of Fisher z-transformed correlations, shape (R (R - 1) / 2,).
+
+    Parameters
+    ----------
+    series : ndarray, shape (R, T)
+    roi_mask : ndarray of bool, shape (R,)
+        Pairs with an unusable region are nan.
+    """
+    centred = series - series.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1)
+    usable = roi_mask & (norms > 0)
+    unit = np.where(usable[:, None], centred / np.where(norms > 0, norms, 1)[:, None], np.nan)
+    rows, columns = np.triu_indices(len(series), k=1)
+    return np.arctanh(np.clip(unit @ unit.T, -_CLIP, _CLIP))[rows, columns].astype(np.float32)
+
+
+def region_means(series: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
+    """Return the mean of every region over time, shape (R,); nan where unusable."""
+    return np.where(roi_mask, series.mean(axis=1), np.nan).astype(np.float32)
+
+
+def values(series: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
+    """Return the whole scan in a row, shape (R * T,); nan where a region is unusable."""
+    return np.where(roi_mask[:, None], series, np.nan).astype(np.float32).ravel()
+
+
+def series(scan: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
+    """Return the scan itself, shape (R, T); zero where a region is unusable."""
+    return np.where(roi_mask[:, None], scan, 0).astype(np.float32)
+
+
+Feature = Callable[[np.ndarray, np.ndarray], np.ndarray]
+FEATURES: dict[str, Feature] = {
+    "fc": connectivity,
+    "region_means": region_means,
+    "values": values,
+    "series": series,
+}
+
+
+def square(edges: np.ndarray) -> np.ndarray:
+    """Return connectivity matrices (n, R, R) from upper triangles (n, R (R - 1) / 2); nan is 0."""
+    n_rois = round((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
+    rows, columns = np.triu_indices(n_rois, k=1)
+    full = np.zeros((len(edges), n_rois, n_rois), dtype=np.float32)
+    full[:, rows, columns] = full[:, columns, rows] = np.nan_to_num(edges)
+    return full
+
+
+def extract(
+    cohort: Cohort, rows: np.ndarray, length: int, chosen: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Return features of the scans ``rows`` by name, the first axis of each being the scans.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    rows : ndarray of int, shape (n,)
+    length : int
+        Time points used, counted from the start: the same ones the model reads.
+    chosen : sequence of str
+        Names in :data:`FEATURES`.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+    for row in rows:
+        scan, roi_mask = cohort.read(int(row))
+        for name in found:
+            found[name].append(FEATURES[name](scan[:, :length], roi_mask))
+    return {name: np.stack(parts) for name, parts in found.items()}

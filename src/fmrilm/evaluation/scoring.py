@@ -1,0 +1,172 @@
+"""Ask a model about scans in batches; what was asked once is not computed again.
+
+``n`` questions, ``C`` candidate answers, ``R`` regions, ``T`` time points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmrilm.errors import InputError
+from fmrilm.evaluation.controls import randomise_phases
+
+if TYPE_CHECKING:
+    from fmrilm.data.cohort import Cohort
+
+MAX_ANSWER_TOKENS = 8
+Advance = Callable[[int], None]
+
+
+def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int) -> None:
+    """Raise :class:`InputError` if the scans of ``cohort`` do not fit a model.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    num_rois, num_timestamp : int
+        What the model was built for.
+    """
+    if cohort.store.n_rois != num_rois:
+        raise InputError(
+            f"{cohort.name} has {cohort.store.n_rois} regions, the model reads {num_rois}: "
+            "evaluate on scans of the atlas the model was trained on"
+        )
+    length = cohort.store.shape(0)[1]
+    if length < num_timestamp:
+        raise InputError(
+            f"{cohort.name} has {length} time points, the model reads {num_timestamp}: "
+            "prepare longer scans, or train with a smaller model.vq_model.num_timestamp"
+        )
+
+
+class Scorer:
+    """Candidate probabilities and free text from one model on one cohort.
+
+    Parameters
+    ----------
+    model : FMRILM
+        Or anything with its ``score`` and ``generate``.
+    cohort : Cohort
+    num_timestamp : int
+        Time points the model reads; longer scans are clipped to their start.
+    batch_size : int
+    """
+
+    def __init__(
+        self, model: Any, cohort: Cohort, num_timestamp: int, batch_size: int = 32
+    ) -> None:
+        self.model = model
+        self.cohort = cohort
+        self.num_timestamp = num_timestamp
+        self.batch_size = batch_size
+        self._known: dict[Hashable, np.ndarray] = {}
+
+    def _scan(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        series, roi_mask = self.cohort.read(int(row))
+        if series.shape[1] < self.num_timestamp:
+            raise InputError(
+                f"{self.cohort.name}: scan {row} has {series.shape[1]} time points, the model "
+                f"reads {self.num_timestamp}"
+            )
+        return series[:, : self.num_timestamp], roi_mask
+
+    def batch(self, rows: Sequence[int], kind: str = "scan") -> tuple[Any, Any]:
+        """Return scans (B, R, T) and masks (B, R) as tensors, altered as ``kind`` says."""
+        import torch
+
+        series, masks = zip(*(self._scan(row) for row in rows), strict=True)
+        if kind == "phase":
+            series = tuple(
+                randomise_phases(one, int(row)) for one, row in zip(series, rows, strict=True)
+            )
+        fmri = torch.from_numpy(np.stack(series).astype(np.float32))
+        if kind == "zero":
+            fmri = torch.zeros_like(fmri)
+        return fmri, torch.from_numpy(np.stack(masks))
+
+    def probabilities(
+        self,
+        rows: np.ndarray,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        kind: str = "scan",
+        advance: Advance = lambda count: None,
+    ) -> np.ndarray:
+        """Return the probability of each candidate, shape (n, C): softmax of their scores.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+            Scans in the store, one per prompt.
+        prompts : sequence of n str
+        candidates : sequence of C str
+        kind : str
+            ``scan``, ``zero`` (every region zero), ``phase`` (phases randomised) or ``text_only``
+            (no scan).
+        advance : callable
+            Told how many more of the n are done.
+        """
+        keys = self._keys(rows, prompts, candidates, kind)
+        wanted: dict[Hashable, int] = {}
+        for position, key in enumerate(keys):
+            if key not in self._known:
+                wanted.setdefault(key, position)
+        advance(len(keys) - len(wanted))
+        todo = list(wanted.items())
+        for start in range(0, len(todo), self.batch_size):
+            part = todo[start : start + self.batch_size]
+            places = [position for _, position in part]
+            found = self._score(rows[places], [prompts[p] for p in places], candidates, kind)
+            for (key, _), values in zip(part, found, strict=True):
+                self._known[key] = values
+            advance(len(part))
+        return np.stack([self._known[key] for key in keys])
+
+    def _keys(
+        self, rows: np.ndarray, prompts: Sequence[str], candidates: Sequence[str], kind: str
+    ) -> list[Hashable]:
+        answers = tuple(candidates)
+        if kind == "text_only":
+            return [(kind, prompt, answers) for prompt in prompts]
+        if kind == "zero":  # only which regions are usable is left of the scan
+            masks = [self._scan(row)[1].tobytes() for row in rows]
+            return [(kind, m, p, answers) for m, p in zip(masks, prompts, strict=True)]
+        return [(kind, int(r), p, answers) for r, p in zip(rows, prompts, strict=True)]
+
+    def _score(
+        self, rows: np.ndarray, prompts: list[str], candidates: Sequence[str], kind: str
+    ) -> np.ndarray:
+        import torch
+
+        fmri, mask = (None, None) if kind == "text_only" else self.batch(rows.tolist(), kind)
+        with torch.inference_mode():
+            scores = self.model.score(fmri, mask, prompts, list(candidates))
+        values = torch.softmax(scores.double(), dim=-1).cpu().numpy()
+        if values.shape != (len(prompts), len(candidates)) or not np.isfinite(values).all():
+            raise RuntimeError(f"the model's scores of scans {rows.tolist()} are not finite")
+        return values
+
+    def texts(
+        self,
+        rows: np.ndarray,
+        prompts: Sequence[str],
+        max_new_tokens: int = MAX_ANSWER_TOKENS,
+        advance: Advance = lambda count: None,
+    ) -> list[str]:
+        """Return the greedy free text for each scan and prompt."""
+        import torch
+
+        found: list[str] = []
+        for start in range(0, len(rows), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            fmri, mask = self.batch(rows[part].tolist())
+            with torch.inference_mode():
+                texts = self.model.generate(
+                    fmri, mask, list(prompts[part]), max_new_tokens=max_new_tokens
+                )
+            found.extend(text.strip() for text in texts)
+            advance(len(texts))
+        return found

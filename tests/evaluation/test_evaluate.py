@@ -1,0 +1,185 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation_helpers import ScanReader, make_cohort, make_run
+from fmrilm.errors import InputError
+from fmrilm.evaluation.evaluate import evaluate
+from fmrilm.evaluation.results import read_results
+from fmrilm.evaluation.runs import Run
+
+FILES = (
+    "metrics.json",
+    "controls.json",
+    "predictions.csv",
+    "comparison.csv",
+    "generations.json",
+    "summary.md",
+)
+
+
+def _fast(run, **options):
+    return evaluate([str(run)], **{"n_resamples": 300, **options})
+
+
+def test_a_model_that_reads_the_scan_beats_its_controls(run, capsys):
+    [result] = _fast(run)
+    scores = {name: p.metrics["auc"].value for name, p in result.predictors.items()}
+    assert scores["model"] > 0.95
+    assert scores["text_only"] == scores["zero"] == scores["majority"] == 0.5
+    assert abs(scores["shuffled"] - 0.5) < 0.2
+    assert result.verdict["scan_adds"] is True
+    assert result.predictors["text_only"].difference["auc"].low > 0.3
+    shown = capsys.readouterr().out
+    for word in ("SYNTHETIC", "FC + logistic", "shuffled scan", "the scan adds"):
+        assert word in shown
+
+
+def test_the_controls_are_at_chance_on_a_cohort_without_an_effect(tmp_path, model):
+    cohort = make_cohort(tmp_path / "flat", effect=0.0, n_subjects=150)
+    [result] = _fast(make_run(tmp_path / "run", cohort))
+    assert result.verdict["scan_adds"] is False
+    for name in ("text_only", "shuffled", "zero"):
+        estimate = result.predictors[name].metrics["auc"]
+        assert np.isnan(estimate.low) or estimate.low <= 0.5 <= estimate.high
+
+
+def test_a_planted_prompt_leak_is_exposed_and_strict_exits_with_1(tmp_path, monkeypatch, capsys):
+    cohort = make_cohort(tmp_path / "toy", effect=0.0)
+    table = pd.read_csv(cohort.folder / "participants.tsv", sep="\t")
+    table["site"] = np.where(table["sex"] == "F", "a", "b")  # the label under another name
+    table.to_csv(cohort.folder / "participants.tsv", sep="\t", index=False)
+    run = make_run(tmp_path / "run", cohort, "instruct.add_desc=[site]")
+    monkeypatch.setattr(Run, "load_model", lambda run: ScanReader("text"))
+    with pytest.raises(SystemExit) as stopped:
+        _fast(run, strict=True)
+    assert stopped.value.code == 1
+    [result] = read_results(run / "evaluation")
+    assert result.predictors["model"].metrics["auc"].value == 1.0
+    assert result.predictors["text_only"].metrics["auc"].value == 1.0
+    assert result.verdict["scan_adds"] is False
+    assert "scan adds nothing" in capsys.readouterr().out
+
+
+def test_files_are_complete_and_a_second_call_writes_the_same(run):
+    results = _fast(run)
+    folder = run / "evaluation"
+    first = {name: (folder / name).read_bytes() for name in FILES}
+    _fast(run)
+    assert {name: (folder / name).read_bytes() for name in FILES} == first
+    table = pd.read_csv(folder / "predictions.csv", dtype={"session_id": str})
+    assert len(table) == results[0].n_scans
+    assert table[["p_Male", "p_Female"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert set(table["split"]) == {"test"}
+    assert set(table["predicted"]) <= {"Male", "Female"}
+    [again] = read_results(folder)
+    assert again.to_dict() == results[0].to_dict()
+    controls = json.loads((folder / "controls.json").read_text())["results"][0]["controls"]
+    assert set(controls) == {"text_only", "shuffled", "zero"}
+
+
+def test_text_that_names_no_answer_is_counted_and_never_made_a_class(run, model):
+    model.text = "I cannot tell."
+    [result] = _fast(run)
+    assert result.free_text == {"asked": 24, "parsed": 0, "unparsed": 24, "right": 0}
+    assert set(result.predictions["parsed"]) == {"unparsed"}
+    assert result.predictors["model"].metrics["accuracy"].value > 0.9  # by probabilities
+    [result] = _fast(run, use_allowed_tokens=False)
+    assert result.predictors["model"].metrics["accuracy"].value == 0.0
+    assert result.predictors["model"].metrics["auc"].value > 0.95
+
+
+def test_the_batch_size_does_not_change_the_results(run):
+    first = _fast(run)[0].predictions
+    second = _fast(run, batch_size=5)[0].predictions
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_shuffled_scans_cost_nothing_where_all_are_asked_the_same(run, model):
+    _fast(run, free_text=False, samples=0, scrutiny=False)
+    assert model.calls == 24 + 1 + 1  # every scan once, one text-only and one zero prompt
+
+
+def test_all_controls_and_wordings_are_run_when_asked_for(run):
+    [result] = _fast(run, controls="all", baselines="none")
+    controls = ["text_only", "shuffled", "zero", "phase", "sentence"]
+    assert list(result.of_role("control")) == controls
+    phase = result.predictors["phase"].metrics["auc"]
+    assert phase.low < 0.5 < phase.high  # the planted effect is in the connectivity
+    wordings = result.scrutiny["wordings"]
+    assert len(wordings["wordings"]) == 6
+    assert wordings["changed"] == 0.0  # this model does not read the question
+    assert list(result.of_role("baseline")) == ["majority"]
+
+
+def test_every_comparison_has_a_paired_test(run):
+    [result] = _fast(run)
+    for name, found in result.predictors.items():
+        assert (found.test == "") == (name == "model")
+    assert result.predictors["text_only"].p_value < 0.01
+    assert result.predictors["fc"].p_value > 0.05
+    assert "permutation" in result.predictors["fc"].test  # two scans per person
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"split": "tset"}, "unknown split"),
+        ({"tasks": "sexx"}, "did you mean 'sex'"),
+        ({"tasks": "AD"}, "no label column 'AD'"),
+        ({"tasks": "describe"}, "no classes"),
+        ({"datasets": "tyo"}, "did you mean 'toy'"),
+        ({"controls": "every"}, "use standard or all"),
+    ],
+)
+def test_wrong_options_are_one_sentence_before_the_model_is_loaded(
+    run, monkeypatch, options, sentence
+):
+    monkeypatch.setattr(Run, "load_model", lambda run: pytest.fail("loaded"))
+    with pytest.raises(InputError, match=sentence):
+        _fast(run, **options)
+
+
+def test_an_empty_split_is_refused(tmp_path, model):
+    cohort = make_cohort(tmp_path / "toy", n_subjects=40)
+    splits = pd.read_csv(cohort.folder / "splits.tsv", sep="\t")
+    splits["split"] = splits["split"].replace("val", "train")
+    splits.to_csv(cohort.folder / "splits.tsv", sep="\t", index=False)
+    run = make_run(tmp_path / "run", type(cohort)(cohort.folder))
+    with pytest.raises(InputError, match="val split is empty"):
+        _fast(run)
+
+
+def test_another_atlas_is_refused(tmp_path, planted, model):
+    run = make_run(tmp_path / "run", planted, "model.vq_model.num_rois=7")
+    with pytest.raises(InputError, match="6 regions, the model reads 7"):
+        _fast(run)
+
+
+def test_a_cohort_whose_splits_changed_since_training_is_refused(tmp_path, model):
+    cohort = make_cohort(tmp_path / "toy", n_subjects=40)
+    run = make_run(tmp_path / "run", cohort)
+    splits = pd.read_csv(cohort.folder / "splits.tsv", sep="\t")
+    splits["split"] = splits["split"].to_numpy()[::-1]
+    splits.to_csv(cohort.folder / "splits.tsv", sep="\t", index=False)
+    with pytest.raises(InputError, match="may have been trained on"):
+        _fast(run)
+
+
+def test_a_tokenizer_run_answers_no_questions(tmp_path, planted):
+    run = make_run(tmp_path / "run", planted, stage="tokenizer")
+    with pytest.raises(InputError, match="answers no questions"):
+        _fast(run)
+
+
+def test_a_folder_that_is_no_run_is_named_on_the_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fmrilm", "evaluate", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "config.yaml not found" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,124 @@
+import time
+
+import numpy as np
+import pytest
+
+from fmrilm.evaluation.intervals import (
+    Answers,
+    Estimate,
+    differences,
+    estimates,
+    score_samples,
+    subject_weights,
+)
+from fmrilm.evaluation.metrics import accuracy, auc, classification_metrics
+
+CLASSES = ["no", "yes"]
+
+
+def _answers(scores):
+    p = 1 / (1 + np.exp(-scores))
+    return Answers(np.stack([1 - p, p], axis=1))
+
+
+def test_a_resample_draws_whole_subjects():
+    subjects = np.array(["a", "b", "b", "c", "c", "c"])
+    weights = np.concatenate(list(subject_weights(subjects, 50)))
+    assert weights.shape == (50, 6)
+    assert (weights[:, 1] == weights[:, 2]).all()
+    assert (weights[:, 3] == weights[:, 5]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_resamples_do_not_depend_on_the_block_size(monkeypatch):
+    subjects = np.repeat(np.arange(20), 2)
+    whole = np.concatenate(list(subject_weights(subjects, 30, seed=3)))
+    monkeypatch.setattr("fmrilm.evaluation.intervals._CELLS", 200)
+    parts = list(subject_weights(subjects, 30, seed=3))
+    assert len(parts) > 1
+    assert (np.concatenate(parts) == whole).all()
+
+
+def test_the_interval_is_wider_when_scans_of_a_person_repeat_each_other():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.resize([0, 1], 40), 5)
+    scores = np.repeat(rng.normal(size=40), 5) + labels
+    widths = []
+    for subjects in (np.repeat(np.arange(40), 5), np.arange(200)):
+        samples = score_samples({"m": _answers(scores)}, labels, subjects, {"auc": auc}, 500)
+        found = estimates(samples["m"], labels, subjects, CLASSES)["auc"]
+        widths.append(found.high - found.low)
+    assert widths[0] > 1.5 * widths[1]
+
+
+def test_the_paired_difference_is_narrower_than_the_two_intervals_suggest():
+    rng = np.random.default_rng(1)
+    labels = np.resize([0, 1], 200)
+    shared = rng.normal(size=200) + labels
+    answers = {"a": _answers(shared), "b": _answers(shared + 0.1 * rng.normal(size=200))}
+    subjects = np.arange(200)
+    samples = score_samples(answers, labels, subjects, {"auc": auc}, 500)
+    alone = estimates(samples["a"], labels, subjects, CLASSES)["auc"]
+    paired = differences(samples["a"], samples["b"], labels, subjects, CLASSES)["auc"]
+    assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
+    assert paired.value == pytest.approx(samples["a"]["auc"][0] - samples["b"]["auc"][0])
+
+
+def test_a_score_without_a_class_is_nan_with_the_reason():
+    labels, subjects = np.zeros(20, dtype=int), np.arange(20)
+    samples = score_samples({"m": _answers(np.zeros(20))}, labels, subjects, {"auc": auc}, 50)
+    found = estimates(samples["m"], labels, subjects, CLASSES)["auc"]
+    assert np.isnan(found.value)
+    assert "yes" in found.reason
+    assert found.to_dict()["value"] is None
+
+
+def test_too_few_subjects_give_a_score_without_an_interval_and_say_so():
+    labels = np.array([0, 1, 0, 1])
+    samples = score_samples({"m": _answers(labels - 0.5)}, labels, labels, {"acc": accuracy}, 50)
+    found = estimates(samples["m"], labels, np.array([0, 1, 2, 3]), CLASSES)["acc"]
+    assert found.value == 1.0
+    assert np.isnan(found.low)
+    assert "too few" in found.reason
+
+
+def test_an_estimate_survives_json():
+    for estimate in (Estimate(0.5, 0.4, 0.6), Estimate(float("nan"), reason="no scan")):
+        again = Estimate.from_dict(estimate.to_dict())
+        assert again.to_dict() == estimate.to_dict()
+
+
+def test_repetitions_are_averaged():
+    labels = np.resize([0, 1], 10)
+    right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
+    both = Answers(np.stack([right, wrong]))
+    samples = score_samples({"m": both}, labels, labels, {"acc": accuracy}, 5)
+    assert samples["m"]["acc"][0] == 0.5
+
+
+@pytest.mark.parametrize("true_auc", [0.6, 0.76, 0.9])
+def test_intervals_cover_the_truth_in_93_to_97_percent_of_500_data_sets(true_auc):
+    from scipy.stats import norm
+
+    # Two scans per person that share most of their noise; AUC of the scores is known.
+    distance = np.sqrt(2) * norm.ppf(true_auc)
+    rng = np.random.default_rng(int(100 * true_auc))
+    subjects, owner_labels = np.repeat(np.arange(120), 2), np.resize([0, 1], 120)
+    labels = np.repeat(owner_labels, 2)
+    hits = 0
+    for _ in range(500):
+        own, noise = rng.normal(size=120), rng.normal(size=240)
+        scores = distance * labels + np.sqrt(0.8) * np.repeat(own, 2) + np.sqrt(0.2) * noise
+        samples = score_samples({"m": _answers(scores)}, labels, subjects, {"auc": auc}, 400)
+        found = estimates(samples["m"], labels, subjects, CLASSES)["auc"]
+        hits += found.low <= true_auc <= found.high
+    assert 0.93 <= hits / 500 <= 0.97, hits / 500
+
+
+def test_all_metrics_of_a_thousand_scans_take_seconds():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 1000)
+    answers = {str(i): _answers(rng.normal(size=1000)) for i in range(3)}
+    start = time.perf_counter()
+    score_samples(answers, labels, np.arange(1000), classification_metrics(2), 2000)
+    assert time.perf_counter() - start < 20

@@ -1,0 +1,77 @@
+import inspect
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+import pytest
+
+from fmrilm.cli import COMMANDS, main, parameter_help
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "fmrilm", *words], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_help_answers_in_half_a_second_without_torch():
+    code = (
+        "import sys, fmrilm.cli\n"
+        "try: fmrilm.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'nilearn', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert min(times) < 0.5, times
+
+
+def test_import_needs_no_torch():
+    code = "import sys, fmrilm; assert 'torch' not in sys.modules; fmrilm.load_config()"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert f"fmrilm {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_option_is_explained(verb):
+    module, _, name = COMMANDS[verb].target.partition(":")
+    function = getattr(import_module(module), name)
+    helps = parameter_help(inspect.getdoc(function))
+    assert set(inspect.signature(function).parameters) <= set(helps)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "pretrain"], "unknown stage"),
+        (["train", "align", "-o", "x", "data.dataset_dir=[nowhere]"], "nowhere"),
+        (["train", "tokenizer", "-o", "x"], "no cohort given"),
+        (["train", "tokenizer"], "run folder"),
+        (["train", "tokenizer", "-o", "x", "--quantiser", "vq"], "did you mean 'quantizer'"),
+        (["train", "tokenizer", "-c", "no.yaml", "-o", "x"], "no.yaml not found"),
+    ],
+)
+def test_wrong_input_gets_one_sentence_and_exit_code_2(words, message):
+    done = run(*words)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_verb_is_refused():
+    done = run("trian")
+    assert done.returncode == 2
+    assert "train" in done.stderr
