@@ -98,3 +98,18 @@ def test_an_unfitted_scaler_and_an_unknown_norm_are_refused(store):
         Scaler("robust_global").transform(*store.read(0))
     with pytest.raises(InputError, match="did you mean 'robust_roi'"):
         Scaler("robust_rio")
+
+
+def test_opening_a_cohort_with_another_norm_does_not_replace_its_statistics(tmp_path, store):
+    from fmrilm.data.cohort import Cohort, write_info
+    from fmrilm.data.cohorts import CohortInfo
+
+    store.path.rename(tmp_path / "data_resampled.h5")
+    rows = "\n".join(f"s{i}\t{SITES[i]}" for i in range(12))
+    (tmp_path / "participants.tsv").write_text(f"participant_id\tsite\n{rows}\n")
+    write_info(tmp_path, CohortInfo("x", "A test.", norm="robust_global"))
+    first = Cohort(tmp_path)
+    content = (tmp_path / "normalization_params.npz").read_bytes()
+    assert first.scaler.fitted_on_ == sorted(first.table.query("split == 'train'")["subject_id"])
+    assert Cohort(tmp_path, "standard_roi+site").scaler.norm == "standard_roi+site"
+    assert (tmp_path / "normalization_params.npz").read_bytes() == content

@@ -109,8 +109,11 @@ class Cohort:
             scaler = Scaler.load(path)
             if scaler.norm == norm:
                 return scaler
-        scaler = Scaler(norm).fit(self.store, self.indices("train"), self._sites)
-        scaler.save(path)
+        scaler = Scaler(norm)
+        if not scaler.is_fitted:
+            scaler.fit(self.store, self.indices("train"), self._sites)
+        if norm == self.info.norm and not path.is_file():  # a file with another norm is kept
+            scaler.save(path)
         return scaler
 
     @cached_property
