@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fmrilm.data.atlas import Atlas
+from fmrilm.data.atlas_volume import load_atlas
 from fmrilm.data.cohort import STORE_FILE, Cohort
 from fmrilm.data.doctor_store import CHECKS, Content
 from fmrilm.data.finding import sidecar_t_r
@@ -69,8 +70,6 @@ def doctor(
     if place.is_dir():
         findings = examine_cohort(place, _reference(checkpoint), t_r, n_timepoints)
     else:
-        from fmrilm.data.prepare import load_atlas
-
         findings = examine_scan(place, load_atlas(atlas), atlas_image, t_r, n_timepoints)
     return show(findings, str(path), json)
 
