@@ -26,6 +26,8 @@ class Command:
 
 COMMANDS = {
     "demo-data": Command("fmrilm.data.pain:demo_data", "Build the real pain cohort."),
+    "prepare": Command("fmrilm.data.prepare:prepare", "Turn scans into a cohort folder."),
+    "atlas": Command("fmrilm.data.atlas_volume:build_atlas", "Build label images."),
     "simulate": Command("fmrilm.data.synthetic:simulate", "Write a synthetic cohort."),
     "describe": Command("fmrilm.data.describe:describe", "Write text descriptors of a cohort."),
     "train": Command("fmrilm.training.build:train_stage", "Train one of the three stages.", True),

@@ -135,9 +135,9 @@ def test_the_option_data_names_the_folder_too(folder):
     assert len(read(folder)) == 20
 
 
-def test_an_atlas_of_another_size_is_refused(folder, capsys):
+def test_an_atlas_without_networks_is_refused(folder, capsys):
     (folder / "atlas.tsv").unlink()
     with pytest.raises(SystemExit) as ended:
         cli.main(["describe", str(folder)])
     assert ended.value.code == 2
-    assert "450 regions but the store has 30" in capsys.readouterr().err
+    assert "has no networks" in capsys.readouterr().err

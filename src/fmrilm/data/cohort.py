@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from fmrilm.data.atlas import Atlas, shipped_atlases
-from fmrilm.data.cohorts import COHORTS, CohortInfo
+from fmrilm.data.cohorts import COHORTS, CohortInfo, read_cohort_yaml
 from fmrilm.data.scaling import Scaler
 from fmrilm.data.splits import SPLITS, read_splits, split_subjects
 from fmrilm.data.store import TimeSeriesStore
@@ -141,6 +141,10 @@ class Cohort:
             )
         return table
 
+    @cached_property
+    def _sites(self) -> list[str] | None:
+        return self.table["site"].astype(str).tolist() if "site" in self.table else None
+
     def _has_size_of(self, name: str) -> bool:
         return bool(name) and len(Atlas.load(name)) == self.store.n_rois
 
@@ -219,14 +223,7 @@ def read_info(folder: Path) -> CohortInfo:
     """
     path = folder / "cohort.yaml"
     if path.is_file():
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        known = [item.name for item in dataclasses.fields(CohortInfo)]
-        for key in values:
-            if key not in known:
-                raise InputError(f"{path}: unknown key {key!r}{suggest(key, known)}")
-        named = COHORTS[values["name"]] if values.get("name") in COHORTS else None
-        base = named or CohortInfo(values.get("name", folder.name), "")
-        return dataclasses.replace(base, **values)
+        return read_cohort_yaml(path)
     for part in reversed(folder.resolve().parts):
         if part in COHORTS:
             return COHORTS[part]
@@ -239,8 +236,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def write_info(folder: Path, info: CohortInfo) -> None:
-    """Write ``cohort.yaml``."""
-    text = yaml.safe_dump(dataclasses.asdict(info), sort_keys=False, allow_unicode=True)
+    """Write ``cohort.yaml``, without the keys that say nothing."""
+    values = dataclasses.asdict(info)
+    kept = {key: value for key, value in values.items() if value not in ([], {}, "")}
+    text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
     (folder / "cohort.yaml").write_text(text, encoding="utf-8")
 
 

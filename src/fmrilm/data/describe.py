@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from fmrilm.data.cohort import DESCRIPTOR_FOLDER, Cohort
+from fmrilm.data.progress import track
 from fmrilm.descriptors import COUNTS, DESCRIPTORS, Descriptor
 from fmrilm.errors import InputError
 
 CHUNK = 64  # scans per job: the unit of parallel work and of resuming
-ATLAS_FILE = Path(__file__).parent / "atlases" / "schaefer400_tianS3.tsv"
 
 
 class Scans(Sequence[np.ndarray]):
@@ -109,27 +109,6 @@ def describe(
         _describe_family(cohort, family, jobs or os.cpu_count() or 1, seed, paraphrases, refresh)
 
 
-def read_regions(cohort: Cohort) -> tuple[list[str], list[str]]:
-    """Return the network and the name of each region of a cohort.
-
-    From ``atlas.tsv`` in the cohort's folder, else from the packaged 450-region table.
-
-    Raises
-    ------
-    InputError
-        If neither fits the number of regions.
-    """
-    own = cohort.folder / "atlas.tsv"
-    path = own if own.is_file() else ATLAS_FILE
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    if len(table) != cohort.store.n_rois:
-        raise InputError(
-            f"{path} has {len(table)} regions but the store has {cohort.store.n_rois}: write "
-            f"{own} with the columns label, name, network"
-        )
-    return table["network"].tolist(), table["name"].tolist()
-
-
 def _describe_family(
     cohort: Cohort,
     family: type[Descriptor],
@@ -140,8 +119,13 @@ def _describe_family(
 ) -> None:
     from rich.console import Console
 
-    networks, names = read_regions(cohort)
-    descriptor = family(networks=networks, t_r=cohort.store.t_r or 2.0, names=names)
+    atlas = cohort.atlas
+    if not atlas.has_networks:
+        raise InputError(
+            f"the atlas {atlas.name} of {cohort.folder} has no networks: write an atlas.tsv with "
+            "the columns label, name and network there"
+        )
+    descriptor = family(atlas.networks, t_r=cohort.store.t_r or 2.0, names=atlas.names)
     output = cohort.folder / DESCRIPTOR_FOLDER
     key = _key(cohort, descriptor, seed)
     table_path = output / f"{family.family}_descriptors.csv"
@@ -197,17 +181,11 @@ def _fit_template(cohort: Cohort, descriptor: Descriptor, path: Path) -> None:
 
 def _measure(cohort: Cohort, descriptor: Descriptor, parts: Path, jobs: int) -> pd.DataFrame:
     """Return the measures of all scans, in the order of the store."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     chunks = [range(i, min(i + CHUNK, len(cohort))) for i in range(0, len(cohort), CHUNK)]
     paths = {chunk: parts / f"{chunk.start}.npy" for chunk in chunks}
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task(descriptor.family, total=len(cohort))
-        waiting = [chunk for chunk in chunks if not paths[chunk].is_file()]
-        progress.advance(task, len(cohort) - sum(len(chunk) for chunk in waiting))
-        for done in _run(cohort, descriptor, waiting, paths, jobs):
-            progress.advance(task, done)
+    done = _run(cohort, descriptor, paths, jobs)
+    for _ in track(done, f"describing {descriptor.family}", len(cohort)):
+        pass
     values = np.concatenate([np.load(paths[chunk]) for chunk in chunks])
     table = pd.DataFrame(values, columns=descriptor.get_feature_names_out())
     table = table.astype(dict.fromkeys(COUNTS, int))
@@ -216,17 +194,17 @@ def _measure(cohort: Cohort, descriptor: Descriptor, parts: Path, jobs: int) -> 
 
 
 def _run(
-    cohort: Cohort,
-    descriptor: Descriptor,
-    chunks: list[range],
-    paths: dict[range, Path],
-    jobs: int,
-) -> Iterator[int]:
+    cohort: Cohort, descriptor: Descriptor, paths: dict[range, Path], jobs: int
+) -> Iterator[None]:
+    """Measure the chunks that have no file yet; yield once per scan that is done."""
     from joblib import Parallel, delayed
 
-    workers = Parallel(n_jobs=min(jobs, max(1, len(chunks))), return_as="generator_unordered")
-    tasks = (delayed(_measure_chunk)(Scans(cohort, c), descriptor, paths[c]) for c in chunks)
-    yield from workers(tasks)
+    waiting = [chunk for chunk, path in paths.items() if not path.is_file()]
+    yield from [None] * (len(cohort) - sum(map(len, waiting)))
+    workers = Parallel(n_jobs=min(jobs, max(1, len(waiting))), return_as="generator_unordered")
+    tasks = (delayed(_measure_chunk)(Scans(cohort, c), descriptor, paths[c]) for c in waiting)
+    for count in workers(tasks):
+        yield from [None] * count
 
 
 def _measure_chunk(scans: Scans, descriptor: Descriptor, path: Path) -> int:

@@ -3,16 +3,30 @@
 from fmrilm.descriptors.activation import Activation
 from fmrilm.descriptors.base import COUNTS, DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import Connectivity
+from fmrilm.descriptors.dynamics import Dynamics
 from fmrilm.descriptors.facts import Fact, Quantity, Sentence, Statement
+from fmrilm.descriptors.gradients import Gradients
+from fmrilm.descriptors.graph import Graph
+from fmrilm.descriptors.ica import ICA
+from fmrilm.descriptors.regions import Regions
+from fmrilm.descriptors.verify import Verdict, Verification, verify
 
 __all__ = [
     "COUNTS",
     "DESCRIPTORS",
+    "ICA",
     "Activation",
     "Connectivity",
     "Descriptor",
+    "Dynamics",
     "Fact",
+    "Gradients",
+    "Graph",
     "Quantity",
+    "Regions",
     "Sentence",
     "Statement",
+    "Verdict",
+    "Verification",
+    "verify",
 ]

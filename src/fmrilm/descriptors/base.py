@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fmrilm.descriptors.facts import Fact, Quantity, Sentence, Statement
 from fmrilm.descriptors.grammar import Grammar
+from fmrilm.descriptors.scans import check_regions, usable_regions
 from fmrilm.errors import InputError
 from fmrilm.registry import Registry
 
@@ -187,14 +188,8 @@ class Descriptor(TransformerMixin, BaseEstimator):
         InputError
             If the series has another number of regions than there are networks.
         """
-        series = np.asarray(series)
-        if series.ndim != 2 or len(series) != len(self.networks):
-            raise InputError(
-                f"{self.family}: a series of shape {series.shape} does not fit "
-                f"{len(self.networks)} regions"
-            )
-        usable = np.isfinite(series).all(axis=1)
-        usable &= np.ptp(np.where(usable[:, None], series, 0), axis=1) > 0
+        series = check_regions(series, len(self.networks))
+        usable = usable_regions(series)
         counts = (int(usable.sum()), series.shape[1])
         names = self.measure_names()
         if counts[0] < self.min_rois or counts[1] < self.min_timepoints:

@@ -70,7 +70,15 @@ class Grammar:
         groups.sort(key=lambda group: -max(abs(fact.z) for fact in group))
         clauses = [f"{self._category(group[0].z)} {self._targets(group)}" for group in groups]
         noun = self._noun(quantity)
-        if len(clauses) == 1 and self.rng.random() < 0.3:
+        form = self.rng.random()
+        is_networks = all(
+            len(f.places) == 1 and f.places[0] not in self.place_names for f in groups[0]
+        )
+        if len(clauses) == 1 and is_networks and form < 0.25:
+            words = self._category(groups[0][0].z)
+            subject = self._targets(groups[0]).removeprefix("in ")
+            return f"{subject} {'show' if len(groups[0]) > 1 else 'shows'} {words} {noun}"
+        if len(clauses) == 1 and form < 0.5:
             return f"{self._targets(groups[0])}, {noun} {verb} {self._category(groups[0][0].z)}"
         opening = self._pick(("", "", *REFERENCES))
         start = f"{opening}, {noun}" if opening else noun
@@ -80,14 +88,14 @@ class Grammar:
         clauses = []
         for fact in statement.facts:
             quantity = self.quantities[fact.quantity]
-            words = category(fact.z)
-            reading = quantity.higher if words.endswith("higher") else quantity.lower
+            direction = category(fact.z)
+            reading = quantity.higher if direction.endswith("higher") else quantity.lower
             told = f", {self._pick(('pointing to', 'which suggests'))} {reading}"
             place = f" {self._place(fact)}" if fact.places else ""
             clauses.append(
                 f"{self._noun(quantity)}{place} {'are' if quantity.plural else 'is'} "
                 f"{self._category(fact.z)} ({self._value(fact)}, z = {number(fact.z)})"
-                + (told if reading and words != "typical" else "")
+                + (told if reading and direction != "typical" else "")
             )
         return "; ".join(clauses)
 

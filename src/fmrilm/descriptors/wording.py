@@ -14,11 +14,19 @@ NETWORK_NAMES: dict[str, tuple[str, ...]] = {
     "DorsAttn": ("dorsal attention",),
     "SalVentAttn": ("salience", "ventral attention", "salience/ventral attention"),
     "Limbic": ("limbic",),
-    "Cont": ("frontoparietal", "frontoparietal control", "executive control", "control"),
+    "Cont": ("frontoparietal", "frontoparietal control", "executive control"),
     "Default": ("default mode", "default"),
     "Subcortex": ("subcortical", "subcortex"),
     "TempPar": ("temporoparietal", "temporal parietal"),
     "Cerebellum": ("cerebellar", "cerebellum"),
+    # MIST (Urchs et al. 2019)
+    "CER": ("cerebellar", "cerebellum"),
+    "DMnet": ("default mode", "default"),
+    "FPnet_VISDN": ("frontoparietal-visual",),
+    "LIMnet": ("limbic",),
+    "MOTnet": ("somatomotor", "sensorimotor", "motor"),
+    "VATTnet_SALnet_BG_THAL": ("salience-subcortical",),
+    "VISnet": ("visual",),
 }
 
 
