@@ -27,6 +27,7 @@ from fmrilm.data.describe import Scans, describe
 from fmrilm.data.synthetic import simulate
 from fmrilm.data.synthetic_signal import group_covariance
 from fmrilm.descriptors import DESCRIPTORS
+from fmrilm.descriptors.claims import parse_claims
 from fmrilm.descriptors.diffusion import align, cosine_affinity, diffusion_map
 from fmrilm.descriptors.graph_measures import (
     binary_efficiency,
@@ -35,7 +36,10 @@ from fmrilm.descriptors.graph_measures import (
     weighted_clustering,
 )
 from fmrilm.descriptors.louvain import louvain, modularity
+from fmrilm.descriptors.verify import make_lexicon
 
+# A word, a hyphenated pair, or a number's sign and whole part.
+PATTERN = r"[a-z]+(?:-[a-z]+)*|-?\d+(?=\.)"
 FOUR = ("fc", "gradient", "graph", "ica")
 
 
@@ -279,11 +283,12 @@ def _planted_directions(place: str, phenotype: str, affected: Any) -> None:
 
 def _planted_texts(place: str, phenotype: str, affected: Any) -> None:
     """Bag of words + logistic regression, texts of `fmrilm describe`, held-out subjects."""
+    from sklearn.feature_extraction import DictVectorizer
     from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import MaxAbsScaler
 
     describe(Path(place), types="fc,ica", jobs=2)
     cohort = Cohort(place)
@@ -295,13 +300,9 @@ def _planted_texts(place: str, phenotype: str, affected: Any) -> None:
         texts = cohort.descriptions(families_used)
         for label, longest in (("words", 1), ("words to 6-grams", 6)):
             counter = CountVectorizer(
-                ngram_range=(1, longest), token_pattern=r"[a-z]+", min_df=5, binary=True
+                ngram_range=(1, longest), token_pattern=PATTERN, min_df=5, binary=True
             )
-            model = make_pipeline(
-                counter,
-                StandardScaler(with_mean=False),
-                LogisticRegressionCV(Cs=np.logspace(-5, 0, 6), max_iter=500),
-            )
+            model = make_pipeline(counter, MaxAbsScaler(), LogisticRegression(C=0.05))
             model.fit(texts[train], target[train])
             score = model.predict_proba(texts[test])[:, 1]
             rows.append(
@@ -313,8 +314,25 @@ def _planted_texts(place: str, phenotype: str, affected: Any) -> None:
                 }
             )
     table = pd.read_csv(Path(place) / "descriptors_rewritten/fc_descriptors.csv")
+    lexicon = make_lexicon(table.columns)
+    claims = [
+        {claim.measure: float(claim.z) for claim in parse_claims(text, lexicon) if claim.z}
+        for text in cohort.descriptions(["fc"])
+    ]
+    model = make_pipeline(DictVectorizer(), LogisticRegression(C=0.05, max_iter=2000))
+    model.fit([claim for claim, use in zip(claims, train, strict=True) if use], target[train])
+    score = model.predict_proba([c for c, use in zip(claims, test, strict=True) if use])[:, 1]
+    auc = roc_auc_score(target[test], score)
+    rows.append(
+        {
+            "texts": "fc",
+            "features": "claims read back (z)",
+            "held-out AUC": f"{auc:.2f}",
+            "scans": "",
+        }
+    )
     values = table.filter(regex="_z$").fillna(0).to_numpy()
-    numbers = LogisticRegressionCV(Cs=np.logspace(-5, 0, 6), max_iter=500)
+    numbers = LogisticRegression(C=0.05, max_iter=2000)
     numbers.fit(values[train], target[train])
     auc = roc_auc_score(target[test], numbers.predict_proba(values[test])[:, 1])
     rows.append(
