@@ -104,6 +104,40 @@ def test_shuffled_scans_cost_nothing_where_all_are_asked_the_same(run, model):
     assert model.calls == 24 + 1 + 1  # every scan once, one text-only and one zero prompt
 
 
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(run, model, monkeypatch):
+    whole = _fast(run, batch_size=4)[0].to_dict()
+    needed, model.calls = model.calls, 0
+    score = ScanReader.score
+
+    def stumble(reader, *arguments):
+        if reader.calls >= 12:
+            raise KeyboardInterrupt
+        return score(reader, *arguments)
+
+    monkeypatch.setattr(ScanReader, "score", stumble)
+    with pytest.raises(KeyboardInterrupt):
+        _fast(run, batch_size=4)
+    [log] = (run / "evaluation" / "unfinished").iterdir()
+    with log.open("a") as handle:
+        handle.write('["killed in the mid')
+    monkeypatch.setattr(ScanReader, "score", score)
+    done, model.calls = model.calls, 0
+    assert _fast(run, batch_size=4)[0].to_dict() == whole
+    assert done == 12
+    assert model.calls == needed - done
+    assert not (run / "evaluation" / "unfinished").exists()
+
+
+def test_each_reading_of_the_test_split_is_noted_in_the_run_folder(run, capsys):
+    _fast(run, split="val")
+    assert not (run / "test_readings.jsonl").exists()
+    _fast(run)
+    _fast(run)
+    lines = (run / "test_readings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["asked"] for line in lines] == [["toy:sex"]] * 2
+    assert "read for this run: 2" in capsys.readouterr().out
+
+
 def test_all_controls_and_wordings_are_run_when_asked_for(run):
     [result] = _fast(run, controls="all", baselines="none")
     controls = ["text_only", "shuffled", "zero", "phase", "sentence"]

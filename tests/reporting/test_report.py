@@ -20,7 +20,8 @@ from fmrilm.reporting.charts import connectivity_chart, roc_band, roc_points
 from fmrilm.reporting.collect import collect
 from fmrilm.reporting.report import report
 from fmrilm.reporting.scans import group_connectivity, network_order, rebuild
-from fmrilm.reporting.views import duration, task_view
+from fmrilm.reporting.task_view import task_view
+from fmrilm.reporting.views import duration
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -100,6 +101,7 @@ def test_the_page_is_whole_and_needs_no_network(chain, tmp_path):
         ElementTree.fromstring(svg)
     words = ["Stage 1", "Stage 3", "Codebook use", "from the tokens", "Functional connectivity"]
     words += ["ROC.", "Answers.", "shuffled scan", "FC + logistic", "What the model writes"]
+    words += ["Confidence.", "Within groups", "regressed out", "have been read once"]
     words += ["Lineage and configuration", "num_timestamp", "the scan adds"]
     for word in words:
         assert word in page, word

@@ -11,9 +11,10 @@ from fmrilm.evaluation.answering import Settings, answer_question
 from fmrilm.evaluation.generations import write_generations
 from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult, write_results
-from fmrilm.evaluation.runs import Run, find_parent, open_cohorts, open_run
+from fmrilm.evaluation.runs import Run, find_parent, log_reading, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
+from fmrilm.evaluation.unfinished import ScoreLog, log_path
 
 
 def evaluate(
@@ -37,8 +38,9 @@ def evaluate(
     """Score runs on held-out subjects, beside plain baselines and controls without the scan.
 
     Answers are scored by the log-probability of each candidate, so nothing is sampled and a second
-    call gives the same numbers. The results of a run are ``metrics.json``, ``controls.json``,
-    ``predictions.csv``, ``comparison.csv``, ``generations.json`` and ``summary.md``.
+    call gives the same numbers; one that was interrupted goes on where it stopped. A run's results
+    are ``metrics.json``, ``controls.json``, ``predictions.csv``, ``comparison.csv``,
+    ``generations.json`` and ``summary.md``. Reading the test split is noted in the run folder.
 
     Parameters
     ----------
@@ -126,6 +128,8 @@ def evaluate(
         write_results(folder, str(run.folder), results)
         (folder / "summary.md").write_text(to_markdown(results, title), encoding="utf-8")
         print_results(results, title)
+        if split == "test":
+            print(f"times the test subjects were read for this run: {log_reading(run, results)}")
         print(f"results in {folder}")
         everything += results
     if strict and not all(result.verdict["scan_adds"] for result in everything):
@@ -152,8 +156,13 @@ def _evaluate_run(
     length = run.config.model.vq_model.num_timestamp
     model = run.load_model()
     cohorts = {id(question.cohort): question.cohort for question in questions}
+    logs = {
+        key: ScoreLog(log_path(folder, run.folder / "model", cohort.name, cohort.fingerprint()))
+        for key, cohort in cohorts.items()
+    }
     scorers = {
-        key: Scorer(model, cohort, length, settings.batch_size) for key, cohort in cohorts.items()
+        key: Scorer(model, cohort, length, settings.batch_size, logs[key])
+        for key, cohort in cohorts.items()
     }
     total = sum(len(question.rows) for question in questions) * settings.passes
     with _progress(total) as (advance, say):
@@ -171,6 +180,8 @@ def _evaluate_run(
                 Scorer(before, cohort, length, settings.batch_size) for cohort in cohorts.values()
             ]
         write_generations(folder, writers, run.config, settings.split, samples)
+    for log in logs.values():
+        log.remove()
     return results
 
 

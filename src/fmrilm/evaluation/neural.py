@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-EPOCHS = 40
-PATIENCE = 8
+EPOCHS = 25
+PATIENCE = 5
 BATCH = 32
 
 
@@ -44,7 +44,7 @@ def mean_mlp(n_rois: int, n_classes: int, width: int = 64) -> Any:
     return MeanMLP()
 
 
-def brainnet(n_rois: int, n_classes: int, channels: int = 8, width: int = 32) -> Any:
+def brainnet(n_rois: int, n_classes: int, channels: int = 4, width: int = 32) -> Any:
     """Return a network from connectivity (B, R, R) to logits (B, C)."""
     from torch import Tensor, nn
 

@@ -47,19 +47,20 @@ def heading(result: TaskResult) -> str:
 
 
 def rows(result: TaskResult) -> list[list[str]]:
-    """Return one row per predictor: role, title, the shown scores, model minus this one."""
+    """Return one row per predictor: role, title, the shown scores, model minus this one, p."""
     return [
         [
             "" if found.role == MODEL else found.role,
             found.title,
             *(say(found.metrics.get(metric)) for metric in SHOWN),
-            f"{say(found.difference.get(PRIMARY), signed=True)} {say_p(found.p_value)}".strip(),
+            say(found.difference.get(PRIMARY), signed=True),
+            say_p(found.p_value),
         ]
         for found in result.predictors.values()
     ]
 
 
-COLUMNS = ["", "predictor", *SHOWN.values(), "model minus this (AUC)"]
+COLUMNS = ["", "predictor", *SHOWN.values(), "model minus this (AUC)", "paired test"]
 
 
 def free_text_line(result: TaskResult) -> str:
@@ -94,14 +95,14 @@ def print_results(results: list[TaskResult], title: str, console: Any = None) ->
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH)
-    columns = ["cohort · task", *COLUMNS[1:4], COLUMNS[-1]]
+    columns = ["cohort · task", *COLUMNS[1:4], COLUMNS[-2]]
     table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index < 2 else "right")
     for result in results:
         table.add_section()
         cells = [
-            ([*row[1:4], row[-1]], found.role)
+            ([*row[1:4], row[-2]], found.role)
             for row, found in zip(rows(result), result.predictors.values(), strict=True)
         ]
         for margin, cell in zip_longest(_margin(result), cells):

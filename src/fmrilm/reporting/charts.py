@@ -90,6 +90,31 @@ def roc_chart(lines: Sequence[Line], band: tuple[np.ndarray, np.ndarray, np.ndar
     return frame.render("ROC curves")
 
 
+def reliability_chart(
+    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], chance: float
+) -> str:
+    """Return accuracy over confidence, before and after scaling; dots as large as their bins.
+
+    Parameters
+    ----------
+    before, after : sequence of mapping
+        ``confidence``, ``accuracy`` and ``count`` per bin.
+    chance : float
+        Lowest possible confidence, one over the number of answers.
+    """
+    low = np.floor(10 * min([chance, *(row["accuracy"] for row in (*before, *after))])) / 10
+    frame = Frame((300, 300), (float(low), 1), (float(low), 1), (44, 8, 8, 38))
+    frame.axes(ticks(low, 1, 4), ticks(low, 1, 4), "confidence", "share of right answers")
+    frame.line(Line([low, 1], [low, 1], "dash"))
+    for rows, style in ((before, "other"), (after, "model")):
+        total = sum(row["count"] for row in rows)
+        frame.line(Line([r["confidence"] for r in rows], [r["accuracy"] for r in rows], style))
+        for row in rows:
+            radius = 2 + 7 * np.sqrt(row["count"] / total)
+            frame.dot(frame.px(row["confidence"]), frame.py(row["accuracy"]), style, radius)
+    return frame.render("reliability of the stated confidence")
+
+
 def usage_chart(counts: np.ndarray) -> str:
     """Return how often each code is used, most frequent first, on a logarithmic scale."""
     used = np.sort(counts[counts > 0])[::-1]

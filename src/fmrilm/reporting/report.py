@@ -9,7 +9,8 @@ from typing import Any
 from fmrilm import __version__
 from fmrilm.errors import InputError
 from fmrilm.reporting.collect import Chain, collect
-from fmrilm.reporting.views import cohort_view, run_view, task_view, tokenizer_view
+from fmrilm.reporting.task_view import task_view
+from fmrilm.reporting.views import cohort_view, run_view, tokenizer_view
 
 
 def report(runs: list[str], *, output: str = "report.html", title: str = "") -> Path:

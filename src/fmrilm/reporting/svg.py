@@ -141,7 +141,9 @@ class Frame:
 
     def dot(self, x: float, y: float, style: str, radius: float = 3) -> Frame:
         """Draw a dot at a pixel."""
-        self.parts.append(f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
+        self.parts.append(
+            f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
+        )
         return self
 
     def band(self, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> Frame:
