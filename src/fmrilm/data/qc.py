@@ -18,7 +18,8 @@ MOST_PICTURES = 100  # scans with thumbnails; flagged ones come first
 _LARGE_FD = 0.5  # mm, mean of a scan
 _LOW_COVERAGE = 0.9  # mean over regions
 _FAR = 3.5  # robust z of the likeness to the group's FC
-_MOST_FOR_GROUP = 2000  # scans in the group mean
+_MOST_FOR_GROUP = 200  # scans in the group mean
+_PIXELS = 120  # most rows and columns of a thumbnail
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}
@@ -52,8 +53,10 @@ def connectivity(cohort: Cohort, index: int) -> np.ndarray:
     series, usable = Scaler("robust_roi").transform(series, usable)
     matrix = np.full((len(series), len(series)), np.nan, np.float32)
     if usable.sum() > 1 and series.shape[1] > 2:
-        correlations = np.corrcoef(series[usable])
-        matrix[np.ix_(usable, usable)] = np.arctanh(np.clip(correlations, -0.999, 0.999))
+        centred = series[usable] - series[usable].mean(axis=1, keepdims=True)
+        centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+        correlations = np.clip(centred @ centred.T, -0.999, 0.999)
+        matrix[np.ix_(usable, usable)] = np.arctanh(correlations)
     np.fill_diagonal(matrix, np.nan)
     return matrix
 
@@ -147,7 +150,7 @@ def _card(cohort: Cohort, index: int, scan: ScanQuality) -> str:
     series, usable = cohort.store.read(index)
     series, _ = Scaler("robust_roi").transform(series, usable)
     carpet = _thumbnail(series, -3, 3, "gray")
-    matrix = _thumbnail(connectivity(cohort, index)[::3, ::3], -0.8, 0.8, "RdBu_r")
+    matrix = _thumbnail(connectivity(cohort, index), -0.8, 0.8, "RdBu_r")
     fd = "unknown" if np.isnan(scan.mean_fd) else f"{scan.mean_fd:.2f} mm"
     flags = html.escape("; ".join(scan.flags))
     return (
@@ -159,10 +162,23 @@ def _card(cohort: Cohort, index: int, scan: ScanQuality) -> str:
 
 
 def _thumbnail(values: np.ndarray, low: float, high: float, colours: str) -> str:
-    from matplotlib.image import imsave
+    """Return a small picture with 256 colours as a data address."""
+    from matplotlib import colormaps
+    from PIL import Image
 
+    for axis in (0, 1):  # neighbours are averaged
+        count = values.shape[axis]
+        step = -(-count // _PIXELS)
+        starts = np.arange(0, count, step)
+        sizes = np.diff([*starts, count])
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        values = np.add.reduceat(np.nan_to_num(values), starts, axis=axis) / sizes.reshape(shape)
+    levels = np.clip((values - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(levels, mode="L").convert("P")
+    palette = (colormaps[colours](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    picture.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    imsave(buffer, np.nan_to_num(values), vmin=low, vmax=high, cmap=colours, format="png")
+    picture.save(buffer, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
