@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from fmrilm.config import Config, load_config, save_config
 from fmrilm.data.cohort import Cohort, write_info
 from fmrilm.data.cohorts import CohortInfo
 from fmrilm.data.store import write_store
+from fmrilm.evaluation.runs import Run
 
 N_ROIS, N_TIMES = 6, 48
 
@@ -90,3 +92,23 @@ def make_run(folder: Path, cohort: Cohort, *overrides: str, stage: str = "instru
     lineage = {"stage": stage, "parent": None, "cohorts": {cohort.name: known}}
     (folder / "lineage.json").write_text(json.dumps(lineage))
     return folder
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory):
+    """A cohort in which sex is written into the connectivity."""
+    return make_cohort(tmp_path_factory.mktemp("planted") / "toy")
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """What every run's model is in these tests."""
+    reader = ScanReader()
+    monkeypatch.setattr(Run, "load_model", lambda run: reader)
+    return reader
+
+
+@pytest.fixture
+def run(tmp_path, planted, model):
+    """A finished run on the planted cohort."""
+    return make_run(tmp_path / "run", planted)

@@ -13,7 +13,7 @@ from fmrilm.errors import InputError
 from fmrilm.tasks import TASKS
 
 
-@pytest.mark.parametrize("name", list(COHORTS))
+@pytest.mark.parametrize("name", list(PLANS))
 def test_every_known_cohort_can_be_simulated_with_the_labels_its_tasks_need(name, tmp_path):
     cohort = Cohort(simulate(str(tmp_path / name), cohort=name, subjects=24, timepoints=40))
     assert cohort.info.synthetic
@@ -29,6 +29,10 @@ def test_every_known_cohort_can_be_simulated_with_the_labels_its_tasks_need(name
     assert (cohort.labels("mean_fd") > 0).all()
     effects = json.loads((cohort.folder / "planted_effects.json").read_text())["effects"]
     assert {effect["phenotype"] for effect in effects} <= set(cohort.table.columns)
+
+
+def test_the_seven_cohorts_of_the_original_can_be_simulated():
+    assert set(PLANS) == set(COHORTS) - {"BIDS"}
 
 
 def test_the_same_seed_gives_the_same_cohort_and_another_seed_another(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fmrilm.evaluation.controls import shuffle_scans, verdict
+from fmrilm.evaluation.controls import randomise_phases, shuffle_scans, verdict
 from fmrilm.evaluation.intervals import Estimate
 
 
@@ -48,3 +48,17 @@ def test_the_verdict_follows_the_weakest_difference():
     found = verdict({"text_only": unknown, "shuffled": clear})
     assert found["scan_adds"] is None
     assert "Female" in str(found["text"])
+
+
+@pytest.mark.parametrize("length", [48, 49])
+def test_randomised_phases_keep_spectrum_and_mean_and_lose_connectivity(length):
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=length)
+    series = shared + 0.3 * rng.normal(size=(40, length)) + 2.0
+    found = randomise_phases(series, 0)
+    assert np.abs(np.fft.rfft(found)) == pytest.approx(np.abs(np.fft.rfft(series)), abs=1e-6)
+    assert found.mean(1) == pytest.approx(series.mean(1))
+    upper = np.triu_indices(40, 1)
+    assert np.corrcoef(series)[upper].mean() > 0.8
+    assert abs(np.corrcoef(found)[upper].mean()) < 0.1
+    assert (randomise_phases(series, 0) == found).all()

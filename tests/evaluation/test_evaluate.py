@@ -100,8 +100,63 @@ def test_the_batch_size_does_not_change_the_results(run):
 
 
 def test_shuffled_scans_cost_nothing_where_all_are_asked_the_same(run, model):
-    _fast(run, free_text=False, samples=0)
+    _fast(run, free_text=False, samples=0, scrutiny=False)
     assert model.calls == 24 + 1 + 1  # every scan once, one text-only and one zero prompt
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(run, model, monkeypatch):
+    whole = _fast(run, batch_size=4)[0].to_dict()
+    needed, model.calls = model.calls, 0
+    score = ScanReader.score
+
+    def stumble(reader, *arguments):
+        if reader.calls >= 12:
+            raise KeyboardInterrupt
+        return score(reader, *arguments)
+
+    monkeypatch.setattr(ScanReader, "score", stumble)
+    with pytest.raises(KeyboardInterrupt):
+        _fast(run, batch_size=4)
+    [log] = (run / "evaluation" / "unfinished").iterdir()
+    with log.open("a") as handle:
+        handle.write('["killed in the mid')
+    monkeypatch.setattr(ScanReader, "score", score)
+    done, model.calls = model.calls, 0
+    assert _fast(run, batch_size=4)[0].to_dict() == whole
+    assert done == 12
+    assert model.calls == needed - done
+    assert not (run / "evaluation" / "unfinished").exists()
+
+
+def test_each_reading_of_the_test_split_is_noted_in_the_run_folder(run, capsys):
+    _fast(run, split="val")
+    assert not (run / "test_readings.jsonl").exists()
+    _fast(run)
+    _fast(run)
+    lines = (run / "test_readings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["asked"] for line in lines] == [["toy:sex"]] * 2
+    assert "read for this run: 2" in capsys.readouterr().out
+
+
+def test_all_controls_and_wordings_are_run_when_asked_for(run):
+    [result] = _fast(run, controls="all", baselines="none")
+    controls = ["text_only", "shuffled", "zero", "phase", "sentence"]
+    assert list(result.of_role("control")) == controls
+    phase = result.predictors["phase"].metrics["auc"]
+    assert phase.low < 0.5 < phase.high  # the planted effect is in the connectivity
+    wordings = result.scrutiny["wordings"]
+    assert len(wordings["wordings"]) == 6
+    assert wordings["changed"] == 0.0  # this model does not read the question
+    assert list(result.of_role("baseline")) == ["majority"]
+
+
+def test_every_comparison_has_a_paired_test(run):
+    [result] = _fast(run)
+    for name, found in result.predictors.items():
+        assert (found.test == "") == (name == "model")
+    assert result.predictors["text_only"].p_value < 0.01
+    assert result.predictors["fc"].p_value > 0.05
+    assert "permutation" in result.predictors["fc"].test  # two scans per person
 
 
 @pytest.mark.parametrize(
@@ -112,6 +167,7 @@ def test_shuffled_scans_cost_nothing_where_all_are_asked_the_same(run, model):
         ({"tasks": "AD"}, "no label column 'AD'"),
         ({"tasks": "describe"}, "no classes"),
         ({"datasets": "tyo"}, "did you mean 'toy'"),
+        ({"controls": "every"}, "use standard or all"),
     ],
 )
 def test_wrong_options_are_one_sentence_before_the_model_is_loaded(

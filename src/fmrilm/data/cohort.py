@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 
 from fmrilm.data.atlas import Atlas, shipped_atlases
-from fmrilm.data.cohorts import COHORTS, CohortInfo
+from fmrilm.data.cohorts import COHORTS, CohortInfo, read_cohort_yaml
+from fmrilm.data.pack import open_pack
 from fmrilm.data.scaling import Scaler
 from fmrilm.data.splits import SPLITS, read_splits, split_subjects
 from fmrilm.data.store import TimeSeriesStore
@@ -35,6 +36,8 @@ class Cohort:
         ``descriptors_rewritten/<family>_descriptors.csv``.
     norm : str, optional
         Scaling; None: what ``cohort.yaml`` says.
+    packed : bool
+        Read from the copy that `fmrilm pack` made, if there is one with this scaling.
 
     Attributes
     ----------
@@ -50,13 +53,14 @@ class Cohort:
         If ids occur twice or do not match.
     """
 
-    def __init__(self, folder: str | Path, norm: str | None = None) -> None:
+    def __init__(self, folder: str | Path, norm: str | None = None, *, packed: bool = True) -> None:
         self.folder = Path(folder)
         self.store = TimeSeriesStore(self.folder / STORE_FILE)
         self.info = read_info(self.folder)
         self.name = self.info.name
         self.table = self._join()
         self.scaler = self._load_scaler(norm or self.info.norm)
+        self._packed = open_pack(self) if packed else None
 
     def _join(self) -> pd.DataFrame:
         table = pd.DataFrame({"subject_id": self.store.subjects, "session_id": self.store.sessions})
@@ -105,8 +109,11 @@ class Cohort:
             scaler = Scaler.load(path)
             if scaler.norm == norm:
                 return scaler
-        scaler = Scaler(norm).fit(self.store, self.indices("train"))
-        scaler.save(path)
+        scaler = Scaler(norm)
+        if not scaler.is_fitted:
+            scaler.fit(self.store, self.indices("train"), self._sites)
+        if norm == self.info.norm and not path.is_file():  # a file with another norm is kept
+            scaler.save(path)
         return scaler
 
     @cached_property
@@ -141,8 +148,12 @@ class Cohort:
             )
         return table
 
+    @cached_property
+    def _sites(self) -> list[str] | None:
+        return self.table["site"].astype(str).tolist() if "site" in self.table else None
+
     def _has_size_of(self, name: str) -> bool:
-        return bool(name) and len(Atlas.load(name)) == self.store.n_rois
+        return name in shipped_atlases() and len(Atlas.load(name)) == self.store.n_rois
 
     def __len__(self) -> int:
         return len(self.store)
@@ -180,7 +191,10 @@ class Cohort:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a scaled scan (n_rois, n_timepoints) and its mask of usable regions."""
-        return self.scaler.transform(*self.store.read(index))
+        if self._packed is not None:
+            return self._packed.read(index)
+        site = self._sites[index] if self._sites is not None else None
+        return self.scaler.transform(*self.store.read(index), site)
 
     def descriptions(self, families: list[str]) -> pd.Series:
         """Return one text per scan, the families' summaries joined; empty where there is none.
@@ -219,14 +233,7 @@ def read_info(folder: Path) -> CohortInfo:
     """
     path = folder / "cohort.yaml"
     if path.is_file():
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        known = [item.name for item in dataclasses.fields(CohortInfo)]
-        for key in values:
-            if key not in known:
-                raise InputError(f"{path}: unknown key {key!r}{suggest(key, known)}")
-        named = COHORTS[values["name"]] if values.get("name") in COHORTS else None
-        base = named or CohortInfo(values.get("name", folder.name), "")
-        return dataclasses.replace(base, **values)
+        return read_cohort_yaml(path)
     for part in reversed(folder.resolve().parts):
         if part in COHORTS:
             return COHORTS[part]
@@ -239,8 +246,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def write_info(folder: Path, info: CohortInfo) -> None:
-    """Write ``cohort.yaml``."""
-    text = yaml.safe_dump(dataclasses.asdict(info), sort_keys=False, allow_unicode=True)
+    """Write ``cohort.yaml``, without the keys that say nothing."""
+    values = dataclasses.asdict(info)
+    kept = {key: value for key, value in values.items() if value not in ([], {}, "")}
+    text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
     (folder / "cohort.yaml").write_text(text, encoding="utf-8")
 
 

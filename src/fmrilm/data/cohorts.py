@@ -1,10 +1,17 @@
-"""The known cohorts: one entry each. Anyone's own is a ``cohort.yaml`` in the cohort's folder."""
+"""The known cohorts: one YAML file each. Anyone's own is a ``cohort.yaml`` of the same form."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-from fmrilm.registry import Registry
+import yaml
+
+from fmrilm.errors import InputError
+from fmrilm.registry import Registry, suggest
 
 
 @dataclass(frozen=True)
@@ -19,54 +26,68 @@ class CohortInfo:
     synthetic: bool = False  # made up by `fmrilm simulate`; shown wherever a result is shown
     source: str = ""  # where the series come from
     atlas: str = ""  # parcellation of a store that does not name its own
+    # where the scans lie: paths below the root with {subject} {session} {run} {dir} {site} and *;
+    # none: derivatives with BIDS names
+    files: list[str] = field(default_factory=list)
+    sessions: str = "all"  # all | first: which sessions of a subject are used
+    columns: dict[str, str] = field(default_factory=dict)  # our column -> that of the table
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)  # column -> its value -> ours
+    factors: dict[str, float] = field(default_factory=dict)  # column -> what it is multiplied by
+    thresholds: dict[str, float] = field(default_factory=dict)  # column -> 1 above this, else 0
+    bins: list[str] = field(default_factory=list)  # columns that get <name>_enc: 0, 1, 2
 
 
 COHORTS: Registry[CohortInfo] = Registry("cohort")
 
 
-def _known(name: str, t_r: float, targets: list[str], description: str) -> None:
-    COHORTS.register(name)(CohortInfo(name, description, t_r, targets, atlas="schaefer400_tianS3"))
+def cohort_from_dict(
+    values: dict[str, Any], source: str, base: CohortInfo | None = None
+) -> CohortInfo:
+    """Return the cohort that the keys of a YAML file describe.
+
+    Parameters
+    ----------
+    values : dict
+        Keys of :class:`CohortInfo`.
+    source : str
+        The file, for messages.
+    base : CohortInfo, optional
+        What is changed by the keys; None: an unnamed cohort.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown, has the wrong type, or ``sessions`` is neither all nor first.
+    """
+    kinds = {item.name: item for item in dataclasses.fields(CohortInfo)}
+    for key, value in values.items():
+        if key not in kinds:
+            raise InputError(f"{source}: unknown key {key!r}{suggest(key, list(kinds))}")
+        wanted = str(kinds[key].type).split("[")[0]
+        given = "float" if wanted == "float" and type(value) is int else type(value).__name__
+        if given != wanted:
+            raise InputError(f"{source}: {key} is a {given}, expected a {wanted}")
+    info = dataclasses.replace(base or CohortInfo("", ""), **values)
+    if info.sessions not in ("all", "first"):
+        raise InputError(f"{source}: sessions is {info.sessions!r}, use all or first")
+    return info
 
 
-_known(
-    "UKB",
-    0.735,
-    ["sex", "fluidintel_enc"],
-    "This scan is from UK Biobank, a British population study of middle-aged and older adults.",
-)
-_known(
-    "ABCD",
-    0.8,
-    ["sex"],
-    "This scan is from ABCD, an American study of children who were nine to ten years old.",
-)
-_known(
-    "HCP",
-    0.72,
-    ["sex"],
-    "This scan is from the Human Connectome Project, healthy adults between 22 and 37 years.",
-)
-_known(
-    "HCP-Aging",
-    0.8,
-    ["sex", "fluidintel_enc", "flanker_enc"],
-    "This scan is from HCP-Aging, typically ageing adults from 36 to 100 years.",
-)
-_known(
-    "ADNI",
-    3.0,
-    ["AD", "sex", "apoe4_enc"],
-    "This scan is from ADNI, a study of ageing, mild cognitive impairment and Alzheimer's disease.",
-)
-_known(
-    "ADHD200",
-    2.0,
-    ["ADHD"],
-    "This scan is from ADHD-200, children and adolescents with and without ADHD.",
-)
-_known(
-    "ABIDE2",
-    2.0,
-    ["ASD"],
-    "This scan is from ABIDE II, people with and without autism between 5 and 64 years.",
-)
+def read_cohort_yaml(path: str | Path) -> CohortInfo:
+    """Return the cohort in a YAML file; a known name there is the base of what is not given."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: give a cohort name or the path of a YAML file")
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not a YAML file of keys and values")
+    values.setdefault("name", path.parent.name if path.stem == "cohort" else path.stem)
+    known = values["name"] in COHORTS
+    base = COHORTS[values["name"]] if known else None
+    return cohort_from_dict(values, str(path), base)
+
+
+for _path in sorted((files("fmrilm.data") / "known_cohorts").iterdir(), key=lambda item: item.name):
+    if _path.name.endswith(".yaml"):
+        _values = yaml.safe_load(_path.read_text(encoding="utf-8"))
+        COHORTS.register(_values["name"])(cohort_from_dict(_values, _path.name))

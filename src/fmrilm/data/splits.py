@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,11 @@ def split_subjects(
     stratify: Sequence[str] = (),
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
+    known: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return a table (participant_id, split) with every subject in exactly one split.
+
+    Subjects of the same ``family_id`` (if there is such a column) go to the same split.
 
     Parameters
     ----------
@@ -32,6 +35,8 @@ def split_subjects(
         Shares of train, val and test; they add up to 1.
     seed : int
         Of the shuffle.
+    known : mapping of str to str, optional
+        Splits made before: these subjects stay where they are, and their families join them.
 
     Raises
     ------
@@ -39,34 +44,61 @@ def split_subjects(
         If a split would be empty.
     """
     table = participants.drop_duplicates("participant_id").reset_index(drop=True)
+    families = _families(table)
+    strata = _strata(table, stratify)
+    before = dict(known or {})
+    chosen = {
+        family: before[subject]
+        for family, subject in zip(families, table["participant_id"], strict=True)
+        if subject in before
+    }
+    members = families.value_counts()
+    dealt = np.zeros(len(SPLITS))
+    for family, split in chosen.items():
+        dealt[SPLITS.index(split)] += members[family]
+    rng = np.random.default_rng(seed)
+    order = np.concatenate(
+        [rng.permutation(table.index[strata == value]) for value in sorted(strata.unique())]
+    )
+    # Deal the families out in the order of their strata: each split takes the next one as soon as
+    # it lags behind its share, so every stratum is spread in proportion.
+    for row in order:
+        family = families[row]
+        if family in chosen:
+            continue
+        total = dealt.sum() + members[family]
+        choice = int(np.argmax(np.asarray(fractions) * total - dealt))
+        dealt[choice] += members[family]
+        chosen[family] = SPLITS[choice]
+    for name, share, count in zip(SPLITS, fractions, dealt, strict=True):
+        if share > 0 and count == 0:
+            raise InputError(
+                f"{len(table)} subjects are too few for a {name} split of share {share}"
+            )
+    splits = [
+        before.get(subject, chosen[family])
+        for family, subject in zip(families, table["participant_id"], strict=True)
+    ]
+    return pd.DataFrame({"participant_id": table["participant_id"], "split": splits})
+
+
+def _families(table: pd.DataFrame) -> pd.Series:
+    """Return the unit that must not be divided: the family, else the subject."""
+    alone = "subject " + table["participant_id"].astype(str)
+    if "family_id" not in table:
+        return alone
+    return ("family " + table["family_id"].astype(str)).where(table["family_id"].notna(), alone)
+
+
+def _strata(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     strata = pd.Series("", index=table.index)
-    for column in stratify:
+    for column in columns:
         values = table[column]
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 10:
             values = pd.qcut(values, 4, labels=False, duplicates="drop")
         strata = strata + "|" + values.astype(str)
     sizes = strata.map(strata.value_counts())
-    strata = strata.where(sizes >= 10, "pooled")
-    rng = np.random.default_rng(seed)
-    order = np.concatenate(
-        [rng.permutation(table.index[strata == value]) for value in sorted(strata.unique())]
-    )
-    # Deal the subjects out in the order of their strata: each split takes the next subject as soon
-    # as it lags behind its share, so every stratum is spread in proportion.
-    dealt = np.zeros(3)
-    splits = np.empty(len(table), dtype=object)
-    for position, row in enumerate(order, start=1):
-        choice = int(np.argmax(np.asarray(fractions) * position - dealt))
-        dealt[choice] += 1
-        splits[row] = SPLITS[choice]
-    empty = [name for name, share in zip(SPLITS, fractions, strict=True) if share > 0]
-    empty = [name for name in empty if name not in splits]
-    if empty:
-        raise InputError(
-            f"{len(table)} subjects are too few for a {empty[0]} split of share "
-            f"{fractions[SPLITS.index(empty[0])]}"
-        )
-    return pd.DataFrame({"participant_id": table["participant_id"], "split": splits})
+    return strata.where(sizes >= 10, "pooled")
 
 
 def read_splits(path: str | Path) -> dict[str, str]:

@@ -1,14 +1,15 @@
 """ROI time series in HDF5, in the layout of the original fMRI-LM.
 
 ``time_series/sample_<i>`` float32 (n_rois, n_timepoints); group ``metadata`` with ``subjects`` and
-``sessions`` (UTF-8), and our own ``t_r``, ``atlas``, ``roi_ids`` and ``source``.
+``sessions`` (UTF-8), and our own ``t_r``, ``atlas``, ``roi_ids`` and ``source``; what `fmrilm
+prepare` adds is named in :mod:`fmrilm.data.prepare`.
 A row that is NaN throughout is a region that is absent from the scan (outside the field of view).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ class TimeSeriesStore:
             self.sessions = [_text(value) for value in meta["sessions"][()]]
         else:
             self.sessions = ["1"] * len(self.subjects)
-        attributes = {name: meta[name][()] for name in meta if name not in ("subjects", "sessions")}
+        attributes = {
+            name: meta[name][()] for name in ("t_r", "atlas", "roi_ids", "source") if name in meta
+        }
         self.t_r = float(attributes["t_r"]) if "t_r" in attributes else None
         self.atlas = _text(attributes["atlas"]) if "atlas" in attributes else None
         self.roi_ids = (
@@ -117,6 +120,19 @@ class TimeSeriesStore:
         rows, columns = self._handle()[f"time_series/sample_{index}"].shape
         return int(rows), int(columns)
 
+    def extra(self, name: str) -> Any:
+        """Return another entry of ``metadata``, e.g. ``coverage``; None if there is none."""
+        meta = self._handle()["metadata"]
+        if name not in meta:
+            return None
+        values = meta[name]
+        return values.asstr()[()] if h5py.check_string_dtype(values.dtype) else values[()]
+
+    def raw(self, index: int) -> np.ndarray:
+        """Return the series as they lie in the file, unchecked: absent regions are NaN."""
+        values = self._handle()[f"time_series/sample_{index}"][()]
+        return values.astype(np.float32, copy=False)
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return one scan and which of its regions can be used.
 
@@ -137,7 +153,7 @@ class TimeSeriesStore:
         InputError
             If the scan holds NaN or Inf, or another number of regions than the first one.
         """
-        series = self._handle()[f"time_series/sample_{index}"][()].astype(np.float32, copy=False)
+        series = self.raw(index)
         if series.shape[0] != self.n_rois:
             raise InputError(
                 f"{self._name(index)} has {series.shape[0]} regions, sample_0 has {self.n_rois}"
@@ -168,6 +184,7 @@ def write_store(
     atlas: str,
     roi_ids: Sequence[str],
     source: str,
+    extra: Mapping[str, Any] | None = None,
 ) -> int:
     """Write a store in one go and return the number of scans in it.
 
@@ -187,6 +204,8 @@ def write_store(
         One label per region, in the order of the rows.
     source : str
         Where the series come from, in words.
+    extra : mapping of str to array, list of str or str, optional
+        More entries of ``metadata``; read after the last sample, so ``samples`` may fill them.
 
     Raises
     ------
@@ -223,6 +242,12 @@ def write_store(
         for name, value in (("atlas", atlas), ("source", source)):
             meta.create_dataset(name, data=value, dtype=text)
         meta.create_dataset("t_r", data=float(t_r))
+        for name, value in (extra or {}).items():
+            values = np.asarray(value)
+            if values.dtype.kind == "U":
+                meta.create_dataset(name, data=value, dtype=text)
+            else:
+                meta.create_dataset(name, data=values)
     os.replace(partial, path)
     return len(subjects)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,9 @@ from fmrilm.evaluation.results import (
     probability_columns,
 )
 from fmrilm.evaluation.scoring import Scorer
+from fmrilm.evaluation.scrutiny import scrutinise
+from fmrilm.evaluation.significance import paired_test
+from fmrilm.tasks import build_prompt
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,21 @@ class Settings:
     batch_size: int = 32
     use_allowed_tokens: bool = True
     free_text: bool = True
+    baselines: str = "standard"  # standard | all | none | names
+    controls: str = "standard"  # standard | all
+    scrutiny: bool = True  # calibration and confounds
     n_resamples: int = 2000
     seed: int = 0
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The controls that are run."""
+        return controls.EXTENDED if self.controls == "all" else controls.STANDARD
+
+    @property
+    def passes(self) -> int:
+        """How often every scan is gone through, for the progress bar."""
+        return 1 + int(self.free_text) + len(self.control_names) - 1  # shuffles are free
 
 
 def answer_question(
@@ -60,10 +75,7 @@ def answer_question(
     """
     task, prompts = question.task, prompts_for(question, config)
 
-    def ask(rows: np.ndarray, kind: str = "scan", tell: Any = advance) -> np.ndarray:
-        return scorer.probabilities(rows, prompts, task.candidates, kind, tell)
-
-    scores = ask(question.rows)
+    scores = scorer.probabilities(question.rows, prompts, task.candidates, advance=advance)
     texts = [""] * len(question.rows)
     parsed = np.full(len(question.rows), UNPARSED)
     if settings.free_text:
@@ -71,23 +83,17 @@ def answer_question(
         found = [task.parse(text) for text in texts]
         parsed = np.array([UNPARSED if value is None else value for value in found])
     predicted = scores.argmax(axis=1) if settings.use_allowed_tokens else parsed
-    # Where all are asked the same, a shuffled scan has been scored already: ten shuffles are free.
-    n_shuffles = controls.N_SHUFFLES if len(set(prompts)) == 1 else 1
-    shuffles = [
-        controls.shuffle_scans(question.subjects, question.sites, settings.seed + repeat)
-        for repeat in range(n_shuffles)
-    ]
     answers = {
         "model": Answers(scores, predicted),
-        **baselines.baseline_answers(question, scorer.num_timestamp, say),
-        "text_only": Answers(ask(question.rows, "text_only")),
-        "shuffled": Answers(
-            np.stack([ask(question.rows[s], tell=lambda count: None) for s in shuffles])
-        ),
-        "zero": Answers(ask(question.rows, "zero")),
+        **baselines.baseline_answers(question, scorer.num_timestamp, settings.baselines, say),
+        **_controls(question, config, prompts, scorer, settings, advance),
     }
     predictors = compare(answers, question, settings)
-    gains = {name: predictors[name].difference[PRIMARY] for name in controls.CONTROLS}
+    gains = {name: predictors[name].difference[PRIMARY] for name in settings.control_names}
+    scrutiny = {}
+    if settings.scrutiny:
+        wordings = settings.controls == "all"
+        scrutiny = scrutinise(question, scores, config, scorer, wordings, say)
     cohort = question.cohort
     return TaskResult(
         cohort=cohort.name,
@@ -104,9 +110,40 @@ def answer_question(
         verdict=controls.verdict(gains),
         free_text=_free_text(parsed, question.labels) if settings.free_text else None,
         chance=max(question.class_counts.values()) / len(question.rows),
+        scrutiny=scrutiny,
         predictions=_rows(question, answers["model"], texts, parsed),
         compared=_comparison(question, answers),
     )
+
+
+def _controls(
+    question: Question,
+    config: Config,
+    prompts: list[str],
+    scorer: Scorer,
+    settings: Settings,
+    advance: Callable[[int], None],
+) -> dict[str, Answers]:
+    """Return the answers without the scan, or with another one, by name."""
+    candidates, rows = question.task.candidates, question.rows
+    # Where all are asked the same, a shuffled scan has been scored already: ten shuffles are free.
+    n_shuffles = controls.N_SHUFFLES if len(set(prompts)) == 1 else 1
+    sources = [
+        controls.shuffle_scans(question.subjects, question.sites, settings.seed + repeat)
+        for repeat in range(n_shuffles)
+    ]
+    found = {}
+    for name in settings.control_names:
+        if name == "shuffled":
+            shuffled = [scorer.probabilities(rows[s], prompts, candidates) for s in sources]
+            found[name] = Answers(np.stack(shuffled))
+            continue
+        asked, kind = prompts, name
+        if name == "sentence":
+            sentence = question.cohort.info.description
+            asked, kind = [build_prompt(question.task, 0, sentence)] * len(rows), "text_only"
+        found[name] = Answers(scorer.probabilities(rows, asked, candidates, kind, advance))
+    return found
 
 
 def compare(
@@ -124,8 +161,12 @@ def compare(
         settings.seed,
     )
     predictors = {}
-    for name in answers:
-        is_model, is_control = name == "model", name in controls.CONTROLS
+    for name, answer in answers.items():
+        is_model, is_control = name == "model", name in controls.TITLES
+        test = None
+        if not is_model and len(classes) == 2:
+            first, second = (a.repetitions()[0][0][:, 1] for a in (answers["model"], answer))
+            test = paired_test(labels == 1, first, second, subjects)
         difference = (
             {}
             if is_model
@@ -136,6 +177,8 @@ def compare(
             {"model": "fMRI-LM", **baselines.TITLES, **controls.TITLES}[name],
             estimates(samples[name], labels, subjects, classes),
             difference,
+            float("nan") if test is None else test.p_value,
+            "" if test is None else test.method,
         )
     return predictors
 

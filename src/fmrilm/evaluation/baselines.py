@@ -9,30 +9,88 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fmrilm.errors import InputError
-from fmrilm.evaluation.features import extract, features_for
+from fmrilm.evaluation.covariates import design, known_covariates
+from fmrilm.evaluation.features import SHORT, extract, square
 from fmrilm.evaluation.intervals import Answers
-from fmrilm.evaluation.linear import LogisticBaseline
+from fmrilm.evaluation.linear import KINDS, LinearBaseline
+from fmrilm.evaluation.neural import fit_predict
 from fmrilm.evaluation.questions import Question, select
 
-VERSION = 1  # part of the cache key: raise it when a baseline changes
-TITLES = {
-    "majority": "majority class",
-    "fc": "FC + logistic",
-    "region_means": "region means + logistic",
-    "values": "window values + logistic",
+VERSION = 2  # part of the cache key: raise it when a baseline changes
+N_COMPONENTS = 50
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One plain model: what it reads, and how it is fitted."""
+
+    title: str
+    feature: str  # an entry of FEATURES, or "covariates"
+    kind: str  # logistic | ridge | svm | pca | mean_mlp | brainnet
+    lengths: str = "any"  # long: connectivity can be estimated; short: it cannot
+
+
+BASELINES = {
+    "covariates": Baseline("covariates + logistic", "covariates", "logistic"),
+    "fc": Baseline("FC + logistic", "fc", "logistic", "long"),
+    "values": Baseline("window values + logistic", "values", "logistic", "short"),
+    "region_means": Baseline("region means + logistic", "region_means", "logistic"),
+    "fc_ridge": Baseline("FC + ridge", "fc", "ridge", "long"),
+    "fc_svm": Baseline("FC + linear SVM", "fc", "svm", "long"),
+    "values_svm": Baseline("window values + SVM", "values", "svm", "short"),
+    "pca": Baseline("PCA of the series + logistic", "values", "pca"),
+    "mean_mlp": Baseline("mean-MLP", "series", "mean_mlp"),
+    "brainnet": Baseline("BrainNetCNN, small", "fc", "brainnet", "long"),
 }
+STANDARD = ("covariates", "fc", "values", "region_means")
+TITLES = {"majority": "majority class", **{name: b.title for name, b in BASELINES.items()}}
+
+
+def choose(question: Question, length: int, which: str = "standard") -> list[str]:
+    """Return the baselines that make sense for a question.
+
+    Parameters
+    ----------
+    question : Question
+    length : int
+        Time points of a scan.
+    which : str
+        ``standard``, ``all``, ``none``, or comma-separated names.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown.
+    """
+    named = {"standard": list(STANDARD), "all": list(BASELINES), "none": []}
+    asked = named.get(which, [name.strip() for name in which.split(",")])
+    for name in asked:
+        if name not in BASELINES:
+            raise InputError(
+                f"unknown baseline {name!r}; use standard, all, none or some of: "
+                f"{', '.join(BASELINES)}"
+            )
+    fits = "short" if length < SHORT else "long"
+    chosen = [name for name in asked if BASELINES[name].lengths in ("any", fits)]
+    if not known_covariates(question):
+        chosen = [name for name in chosen if BASELINES[name].feature != "covariates"]
+    return chosen
 
 
 def baseline_answers(
-    question: Question, length: int, say: Callable[[str], None] = lambda text: None
+    question: Question,
+    length: int,
+    which: str = "standard",
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Answers]:
-    """Return the answers of every baseline to ``question``, by name.
+    """Return the answers of the baselines to ``question``, by name; ``majority`` is always there.
 
     Parameters
     ----------
@@ -40,6 +98,8 @@ def baseline_answers(
         Whose split is scored; train and val are taken from the same cohort.
     length : int
         Time points of a scan that are read, as the model does.
+    which : str
+        See :func:`choose`.
     say : callable
         Told what is being fitted.
 
@@ -58,47 +118,92 @@ def baseline_answers(
     n_classes = len(question.task.classes)
     shares = np.bincount(train.labels, minlength=n_classes) / len(train.labels)
     answers = {"majority": Answers(np.tile(shares, (len(question.rows), 1)))}
-    n_timepoints = min(length, question.cohort.store.shape(int(question.rows[0]))[1])
-    chosen = features_for(n_timepoints)
-    path = _cache_path(question, train, val, n_timepoints, list(chosen))
+    length = min(length, question.cohort.store.shape(int(question.rows[0]))[1])
+    names = choose(question, length, which)
+    path = _cache_path(question, train, val, length)
     cached = _read(path)
-    if cached is None:
+    missing = [name for name in names if name not in cached]
+    if missing:
         say(f"baselines of {question.cohort.name} · {question.task.name}")
-        cached = _fit(question, train, val, n_timepoints)
+        cached.update(fit_baselines(missing, train, val, question, length))
         _write(path, cached)
-    return {**answers, **{name: Answers(found) for name, found in cached.items()}}
+    return {**answers, **{name: Answers(cached[name]) for name in names}}
 
 
-def _fit(question: Question, train: Question, val: Question, length: int) -> dict[str, np.ndarray]:
-    chosen = features_for(length)
-    inputs = extract(train.cohort, train.rows, length, chosen)
-    val_inputs = extract(val.cohort, val.rows, length, chosen)
-    asked = extract(question.cohort, question.rows, length, chosen)
-    found = {}
-    for name in chosen:
-        model = LogisticBaseline().fit(inputs[name], train.labels, val_inputs[name], val.labels)
-        found[name] = model.predict_proba(asked[name], len(question.task.classes))
-    return found
+def fit_baselines(
+    names: Sequence[str], train: Question, val: Question, asked: Question, length: int
+) -> dict[str, np.ndarray]:
+    """Return the class probabilities (n, C) of each named baseline for the scans of ``asked``."""
+    parts = (train, val, asked)
+    wanted = sorted({BASELINES[name].feature for name in names} - {"covariates"})
+    features = [extract(part.cohort, part.rows, length, wanted) for part in parts]
+    if any(BASELINES[name].feature == "covariates" for name in names):
+        columns = known_covariates(asked)
+        for part, found in zip(parts, features, strict=True):
+            found["covariates"] = design(part, columns, train.rows)
+    return {
+        name: fit_one(
+            BASELINES[name].kind,
+            [found[BASELINES[name].feature] for found in features],
+            (train.labels, val.labels),
+            len(asked.task.classes),
+        )
+        for name in names
+    }
 
 
-def _cache_path(
-    question: Question, train: Question, val: Question, length: int, names: list[str]
-) -> Path | None:
+def fit_one(
+    kind: str,
+    features: Sequence[np.ndarray],
+    labels: tuple[np.ndarray, np.ndarray],
+    n_classes: int,
+) -> np.ndarray:
+    """Return class probabilities (n, C) of the third set of features, by one kind of model.
+
+    Parameters
+    ----------
+    kind : str
+        See :class:`Baseline`.
+    features : three ndarrays
+        Of train, val and the scans that are asked about; the first axis is the scans.
+    labels : two ndarrays
+        Of train and val.
+    n_classes : int
+    """
+    inputs, val_inputs, asked = features
+    if kind == "pca":
+        from sklearn.decomposition import PCA
+
+        inputs, val_inputs, asked = (np.nan_to_num(x) for x in features)
+        count = min(N_COMPONENTS, *inputs.shape)
+        pca = PCA(count, svd_solver="randomized", random_state=0).fit(inputs)
+        inputs, val_inputs, asked = (pca.transform(x) for x in (inputs, val_inputs, asked))
+    if kind in (*KINDS, "pca"):
+        model = LinearBaseline("logistic" if kind == "pca" else kind)
+        return model.fit(inputs, labels[0], val_inputs, labels[1]).predict_proba(asked, n_classes)
+    if kind == "brainnet":
+        inputs, val_inputs, asked = (square(x) for x in (inputs, val_inputs, asked))
+    return fit_predict(kind, (inputs, labels[0]), (val_inputs, labels[1]), asked, n_classes)
+
+
+def _cache_path(question: Question, train: Question, val: Question, length: int) -> Path | None:
     """Return where the answers are kept; None if the cohort folder cannot be written to."""
     folder = question.cohort.folder
     if not os.access(folder, os.W_OK):
         return None
-    about = [VERSION, question.cohort.fingerprint(), question.cohort.scaler.norm, length, names]
+    about = [VERSION, question.cohort.fingerprint(), question.cohort.scaler.norm, length]
     digest = hashlib.sha256(json.dumps(about).encode())
     for part in (train, val, question):
         digest.update(np.concatenate([part.rows, part.labels]).astype(np.int64).tobytes())
+        columns = known_covariates(part)
+        digest.update(part.cohort.table[columns].iloc[part.rows].to_csv(index=False).encode())
     name = f"{question.task.name}_{question.split}_{digest.hexdigest()[:16]}.npz"
     return folder / "baselines" / name
 
 
-def _read(path: Path | None) -> dict[str, np.ndarray] | None:
+def _read(path: Path | None) -> dict[str, np.ndarray]:
     if path is None or not path.is_file():
-        return None
+        return {}
     with np.load(path, allow_pickle=False) as values:
         return {name: values[name] for name in values.files}
 

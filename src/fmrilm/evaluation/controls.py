@@ -3,7 +3,9 @@
 ``text_only``   the scan is taken out of the prompt
 ``shuffled``    each scan is replaced by one of another person, within the site where possible
 ``zero``        every region is constantly zero
-A model that reads the scan falls to chance in all three; one that does not keeps its score.
+``phase``       each region's Fourier phases are drawn anew: spectra stay, connectivity goes
+``sentence``    only the cohort's sentence and the question: neither scan nor facts
+A model that reads the scan falls to chance in all of them; one that does not keeps its score.
 """
 
 from __future__ import annotations
@@ -12,8 +14,15 @@ import numpy as np
 
 from fmrilm.evaluation.intervals import Estimate
 
-CONTROLS = ("text_only", "shuffled", "zero")
-TITLES = {"text_only": "text only", "shuffled": "shuffled scan", "zero": "zero scan"}
+STANDARD = ("text_only", "shuffled", "zero")
+EXTENDED = (*STANDARD, "phase", "sentence")
+TITLES = {
+    "text_only": "text only",
+    "shuffled": "shuffled scan",
+    "zero": "zero scan",
+    "phase": "phases randomised",
+    "sentence": "cohort sentence only",
+}
 # The controls that must be beaten before the scan is said to add anything. The zero scan is shown
 # but not asked for: a blank scan is unlike any scan, and a model may answer it either way.
 DECISIVE = ("text_only", "shuffled")
@@ -69,6 +78,26 @@ def _derange(
     return drawn
 
 
+def randomise_phases(series: np.ndarray, seed: int) -> np.ndarray:
+    """Return series with the same mean and power spectrum, and phases drawn per region.
+
+    Theiler et al. 1992, https://doi.org/10.1016/0167-2789(92)90102-S. Drawn independently, so
+    that correlations between regions are lost too.
+
+    Parameters
+    ----------
+    series : ndarray, shape (R, T)
+    seed : int
+    """
+    length = series.shape[1]
+    spectrum = np.fft.rfft(series, axis=1)
+    phases = np.exp(2j * np.pi * np.random.default_rng(seed).uniform(size=spectrum.shape))
+    phases[:, 0] = 1  # the mean
+    if length % 2 == 0:
+        phases[:, -1] = 1  # the Nyquist frequency is real
+    return np.fft.irfft(spectrum * phases, n=length, axis=1).astype(series.dtype)
+
+
 def verdict(gains: dict[str, Estimate]) -> dict[str, object]:
     """Return whether the scan adds to the score, from the differences to the controls.
 
@@ -91,5 +120,5 @@ def verdict(gains: dict[str, Estimate]) -> dict[str, object]:
     gain = decisive[worst]
     adds = gain.low > 0
     words = "the scan adds" if adds else "the scan adds nothing that can be shown:"
-    text = f"{words} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] to {TITLES[worst]}"
+    text = f"{words} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {TITLES[worst]}"
     return {"scan_adds": bool(adds), "text": text, "against": worst, **gain.to_dict()}

@@ -11,9 +11,10 @@ from fmrilm.evaluation.answering import Settings, answer_question
 from fmrilm.evaluation.generations import write_generations
 from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult, write_results
-from fmrilm.evaluation.runs import Run, open_cohorts, open_run
+from fmrilm.evaluation.runs import Run, find_parent, log_reading, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
+from fmrilm.evaluation.unfinished import ScoreLog, log_path
 
 
 def evaluate(
@@ -26,6 +27,9 @@ def evaluate(
     batch_size: int = 32,
     use_allowed_tokens: bool = True,
     free_text: bool = True,
+    baselines: str = "standard",
+    controls: str = "standard",
+    scrutiny: bool = True,
     samples: int = 4,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -34,8 +38,9 @@ def evaluate(
     """Score runs on held-out subjects, beside plain baselines and controls without the scan.
 
     Answers are scored by the log-probability of each candidate, so nothing is sampled and a second
-    call gives the same numbers. The results of a run are ``metrics.json``, ``controls.json``,
-    ``predictions.csv``, ``comparison.csv``, ``generations.json`` and ``summary.md``.
+    call gives the same numbers; one that was interrupted goes on where it stopped. A run's results
+    are ``metrics.json``, ``controls.json``, ``predictions.csv``, ``comparison.csv``,
+    ``generations.json`` and ``summary.md``. Reading the test split is noted in the run folder.
 
     Parameters
     ----------
@@ -58,6 +63,13 @@ def evaluate(
         cannot be read is wrong.
     free_text : bool
         Also let the model write its answer, and count what can be read.
+    baselines : str
+        standard, all, none, or comma-separated names of baselines.
+    controls : str
+        standard (text only, shuffled, zero) or all (also randomised phases, the cohort's sentence
+        alone, and every wording of the question).
+    scrutiny : bool
+        Also calibration (fitted on val), prediction sets, confounds and scores within strata.
     samples : int
         Scans that are described in free text.
     n_resamples : int
@@ -87,7 +99,19 @@ def evaluate(
     """
     if not use_allowed_tokens and not free_text:
         raise InputError("--no-use_allowed_tokens takes the free text: drop --no-free_text")
-    settings = Settings(split, batch_size, use_allowed_tokens, free_text, n_resamples, seed)
+    if controls not in ("standard", "all"):
+        raise InputError(f"unknown controls {controls!r}: use standard or all")
+    settings = Settings(
+        split,
+        batch_size,
+        use_allowed_tokens,
+        free_text,
+        baselines,
+        controls,
+        scrutiny,
+        n_resamples,
+        seed,
+    )
     asked = [name.strip() for name in tasks.split(",")] if tasks else []
     opened = [open_run(folder) for folder in runs]
     names = [run.folder.resolve().name for run in opened]
@@ -104,6 +128,8 @@ def evaluate(
         write_results(folder, str(run.folder), results)
         (folder / "summary.md").write_text(to_markdown(results, title), encoding="utf-8")
         print_results(results, title)
+        if split == "test":
+            print(f"times the test subjects were read for this run: {log_reading(run, results)}")
         print(f"results in {folder}")
         everything += results
     if strict and not all(result.verdict["scan_adds"] for result in everything):
@@ -130,11 +156,15 @@ def _evaluate_run(
     length = run.config.model.vq_model.num_timestamp
     model = run.load_model()
     cohorts = {id(question.cohort): question.cohort for question in questions}
-    scorers = {
-        key: Scorer(model, cohort, length, settings.batch_size) for key, cohort in cohorts.items()
+    logs = {
+        key: ScoreLog(log_path(folder, run.folder / "model", cohort.name, cohort.fingerprint()))
+        for key, cohort in cohorts.items()
     }
-    passes = 4 if settings.free_text else 3
-    total = sum(len(question.rows) for question in questions) * passes
+    scorers = {
+        key: Scorer(model, cohort, length, settings.batch_size, logs[key])
+        for key, cohort in cohorts.items()
+    }
+    total = sum(len(question.rows) for question in questions) * settings.passes
     with _progress(total) as (advance, say):
         results = []
         for question in questions:
@@ -142,7 +172,16 @@ def _evaluate_run(
             scorer = scorers[id(question.cohort)]
             results.append(answer_question(question, run.config, scorer, settings, advance, say))
         say("descriptions")
-        write_generations(folder, list(scorers.values()), run.config, settings.split, samples)
+        writers = {run.stage: list(scorers.values())}
+        parent = find_parent(run)
+        if samples and parent is not None and parent.stage == "align":
+            before = parent.load_model()
+            writers[parent.stage] = [
+                Scorer(before, cohort, length, settings.batch_size) for cohort in cohorts.values()
+            ]
+        write_generations(folder, writers, run.config, settings.split, samples)
+    for log in logs.values():
+        log.remove()
     return results
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,20 +41,33 @@ def values(series: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
     return np.where(roi_mask[:, None], series, np.nan).astype(np.float32).ravel()
 
 
+def series(scan: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
+    """Return the scan itself, shape (R, T); zero where a region is unusable."""
+    return np.where(roi_mask[:, None], scan, 0).astype(np.float32)
+
+
 Feature = Callable[[np.ndarray, np.ndarray], np.ndarray]
+FEATURES: dict[str, Feature] = {
+    "fc": connectivity,
+    "region_means": region_means,
+    "values": values,
+    "series": series,
+}
 
 
-def features_for(n_timepoints: int) -> dict[str, Feature]:
-    """Return the features that make sense at a scan length, by name."""
-    if n_timepoints < SHORT:
-        return {"values": values, "region_means": region_means}
-    return {"fc": connectivity, "region_means": region_means}
+def square(edges: np.ndarray) -> np.ndarray:
+    """Return connectivity matrices (n, R, R) from upper triangles (n, R (R - 1) / 2); nan is 0."""
+    n_rois = round((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
+    rows, columns = np.triu_indices(n_rois, k=1)
+    full = np.zeros((len(edges), n_rois, n_rois), dtype=np.float32)
+    full[:, rows, columns] = full[:, columns, rows] = np.nan_to_num(edges)
+    return full
 
 
 def extract(
-    cohort: Cohort, rows: np.ndarray, length: int, chosen: dict[str, Feature]
+    cohort: Cohort, rows: np.ndarray, length: int, chosen: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Return every feature of the scans ``rows``, shape (n, n_features) each.
+    """Return features of the scans ``rows`` by name, the first axis of each being the scans.
 
     Parameters
     ----------
@@ -62,11 +75,12 @@ def extract(
     rows : ndarray of int, shape (n,)
     length : int
         Time points used, counted from the start: the same ones the model reads.
-    chosen : dict of name to function
+    chosen : sequence of str
+        Names in :data:`FEATURES`.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
     for row in rows:
-        series, roi_mask = cohort.read(int(row))
-        for name, feature in chosen.items():
-            found[name].append(feature(series[:, :length], roi_mask))
+        scan, roi_mask = cohort.read(int(row))
+        for name in found:
+            found[name].append(FEATURES[name](scan[:, :length], roi_mask))
     return {name: np.stack(parts) for name, parts in found.items()}

@@ -1,4 +1,4 @@
-"""Ridge-penalised logistic regression on many features: fitted on train, penalty chosen on val."""
+"""Penalised linear models on many features: fitted on train, penalty chosen on val."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from typing import Any
 
 import numpy as np
 
-PENALTIES = tuple(10.0**power for power in range(-2, 6))  # the grid of C
+KINDS = ("logistic", "ridge", "svm")
+PENALTIES = {
+    "logistic": tuple(10.0**power for power in range(-2, 6)),  # C, inverse of the penalty
+    "ridge": tuple(10.0**power for power in range(-4, 3)),  # the penalty
+    "svm": tuple(10.0**power for power in range(-2, 4)),  # C
+}
 
 
 @dataclass
-class LogisticBaseline:
-    """Standardise, then logistic regression with an L2 penalty.
+class LinearBaseline:
+    """Standardise, then logistic regression, a ridge classifier or a linear SVM.
 
     With more features than scans the problem is solved in the span of the training scans, which
     gives the same answer (the penalised weights lie in it) at the cost of n x n instead of p.
-    Missing features (nan) are set to the mean of the training scans.
+    Missing features (nan) are set to the mean of the training scans. The decisions of ridge and
+    SVM become probabilities by a logistic curve fitted on the validation scans (Platt).
 
     Attributes
     ----------
-    C_ : float
+    penalty_ : float
         Chosen on the validation scans by log-loss.
     """
 
-    penalties: tuple[float, ...] = PENALTIES
-    C_: float = field(init=False, default=float("nan"))
+    kind: str = "logistic"
+    penalties: tuple[float, ...] | None = None
+    penalty_: float = field(init=False, default=float("nan"))
 
     def fit(
         self,
@@ -33,11 +40,24 @@ class LogisticBaseline:
         labels: np.ndarray,
         val_features: np.ndarray,
         val_labels: np.ndarray,
-    ) -> LogisticBaseline:
+    ) -> LinearBaseline:
         """Fit on ``features`` (n, p), choosing the penalty on the validation scans."""
-        from sklearn.linear_model import LogisticRegression
-
         self.classes_ = np.unique(labels)
+        inputs = self._learn_scale(features)
+        val_inputs = self._project(val_features)
+        best = np.inf
+        for penalty in self.penalties or PENALTIES[self.kind]:
+            model = _build(self.kind, penalty).fit(inputs, labels)
+            curve = None
+            if self.kind != "logistic":
+                curve = _platt(_decisions(model, val_inputs), val_labels, self.classes_)
+            loss = self._loss(self._probabilities(model, curve, val_inputs), val_labels)
+            if loss < best - 1e-9:
+                best, self.penalty_, self.model_, self.curve_ = loss, penalty, model, curve
+        return self
+
+    def _learn_scale(self, features: np.ndarray) -> np.ndarray:
+        """Learn centre, scale and basis on the training scans, and return them projected."""
         observed = ~np.isnan(features)
         counts = np.maximum(observed.sum(axis=0), 1)
         self.mean_ = np.where(observed, features, 0).sum(axis=0) / counts
@@ -52,19 +72,18 @@ class LogisticBaseline:
             self.basis_ = scaled.T @ (vectors[:, kept] / np.sqrt(squared[kept]))  # (p, rank)
             scaled = scaled @ self.basis_
         self.norm_ = max(float(np.sqrt((scaled**2).sum(axis=1).mean())), 1e-12)
-        inputs, val_inputs = scaled / self.norm_, self._project(val_features)
-        best = np.inf
-        for penalty in self.penalties:
-            model: Any = LogisticRegression(C=penalty, max_iter=2000)
-            model.fit(inputs, labels)
-            loss = self._loss(model.predict_proba(val_inputs), val_labels)
-            if loss < best - 1e-9:
-                best, self.C_, self.model_ = loss, penalty, model
-        return self
+        return scaled / self.norm_
 
     def _project(self, features: np.ndarray) -> np.ndarray:
         centred = np.where(np.isnan(features), 0.0, features - self.mean_) / self.scale_
         return (centred if self.basis_ is None else centred @ self.basis_) / self.norm_
+
+    def _probabilities(self, model: Any, curve: Any, inputs: np.ndarray) -> np.ndarray:
+        if curve is None:
+            if hasattr(model, "predict_proba"):
+                return model.predict_proba(inputs)
+            return np.eye(len(self.classes_))[np.searchsorted(self.classes_, model.predict(inputs))]
+        return curve.predict_proba(_decisions(model, inputs))
 
     def _loss(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
         known = np.isin(labels, self.classes_)
@@ -75,5 +94,31 @@ class LogisticBaseline:
     def predict_proba(self, features: np.ndarray, n_classes: int) -> np.ndarray:
         """Return class probabilities, shape (n, n_classes); 0 for a class absent from train."""
         probabilities = np.zeros((len(features), n_classes))
-        probabilities[:, self.classes_] = self.model_.predict_proba(self._project(features))
+        inputs = self._project(features)
+        probabilities[:, self.classes_] = self._probabilities(self.model_, self.curve_, inputs)
         return probabilities
+
+
+def _build(kind: str, penalty: float) -> Any:
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
+    from sklearn.svm import SVC
+
+    if kind == "logistic":
+        return LogisticRegression(C=penalty, max_iter=2000)
+    if kind == "ridge":
+        return RidgeClassifier(alpha=penalty)
+    return SVC(kernel="linear", C=penalty, random_state=0)
+
+
+def _decisions(model: Any, inputs: np.ndarray) -> np.ndarray:
+    found = np.asarray(model.decision_function(inputs))
+    return found[:, None] if found.ndim == 1 else found
+
+
+def _platt(decisions: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> Any:
+    """Return the curve from decisions to probabilities; None if val lacks a class."""
+    from sklearn.linear_model import LogisticRegression
+
+    if not np.isin(classes, labels).all():
+        return None
+    return LogisticRegression(C=10.0, max_iter=2000).fit(decisions, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,18 @@ class Predictor:
     metrics : dict of str to Estimate
     difference : dict of str to Estimate
         Score of the model minus this one's, paired; empty for the model itself.
+    p_value : float
+        Of the paired test of the two AUCs, two-sided; nan where there is none.
+    test : str
+        Which test that is.
     """
 
     role: str
     title: str
     metrics: dict[str, Estimate]
     difference: dict[str, Estimate] = field(default_factory=dict)
+    p_value: float = float("nan")
+    test: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into JSON."""
@@ -44,6 +51,9 @@ class Predictor:
             found["model_minus_this"] = {
                 name: estimate.to_dict() for name, estimate in self.difference.items()
             }
+        if self.test:
+            p_value = None if math.isnan(self.p_value) else round(self.p_value, 6)
+            found["test"] = {"p_value": p_value, "method": self.test}
         return found
 
     @classmethod
@@ -53,7 +63,12 @@ class Predictor:
             {name: Estimate.from_dict(found) for name, found in values.get(key, {}).items()}
             for key in ("metrics", "model_minus_this")
         )
-        return cls(values["role"], values["title"], metrics, difference)
+        test = values.get("test", {})
+        p_value = test.get("p_value")
+        p_value = float("nan") if p_value is None else float(p_value)
+        return cls(
+            values["role"], values["title"], metrics, difference, p_value, test.get("method", "")
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,7 @@ class TaskResult:
     verdict: dict[str, Any]
     free_text: dict[str, Any] | None
     chance: float  # accuracy of always answering the most frequent class
+    scrutiny: dict[str, Any] = field(default_factory=dict)  # calibration, confounds, wordings
     predictions: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
     compared: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
 

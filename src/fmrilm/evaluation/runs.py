@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fmrilm.config import Config, load_config
 from fmrilm.data.cohort import Cohort
 from fmrilm.errors import InputError
+from fmrilm.evaluation.results import TaskResult
 from fmrilm.registry import suggest
 
 ANSWERING = ("align", "instruct")
+READINGS = "test_readings.jsonl"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,20 @@ def open_run(folder: str | Path) -> Run:
     return Run(folder, load_config([folder / "config.yaml"]), lineage)
 
 
+def find_parent(run: Run) -> Run | None:
+    """Return the run that ``run`` started from; None if it had none, or its folder is gone.
+
+    A folder that was moved together with its parent is found beside it.
+    """
+    parent = run.lineage.get("parent")
+    if parent is None:
+        return None
+    for folder in (Path(parent), run.folder.resolve().parent / Path(parent).name):
+        if (folder / "lineage.json").is_file():
+            return open_run(folder)
+    return None
+
+
 def open_cohorts(run: Run, datasets: str | Sequence[str] | None = None) -> list[Cohort]:
     """Return the cohorts a run is evaluated on.
 
@@ -106,3 +123,22 @@ def _check_unchanged(run: Run, cohort: Cohort) -> None:
             "(scans or splits changed): its test subjects may have been trained on; train again, "
             "or restore the cohort"
         )
+
+
+def log_reading(run: Run, results: Sequence[TaskResult]) -> int:
+    """Note in the run folder that its test subjects were looked at; return how often they were.
+
+    Choosing among models by their test scores makes the scores too good; the count shows it.
+    """
+    path = run.folder / READINGS
+    asked = [f"{result.cohort}:{result.task}" for result in results]
+    entry = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "asked": asked}
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(entry) + "\n")
+    return count_readings(run)
+
+
+def count_readings(run: Run) -> int:
+    """Return how often the test subjects were looked at for this run."""
+    path = run.folder / READINGS
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmrilm.errors import InputError
+from fmrilm.evaluation.controls import randomise_phases
 
 if TYPE_CHECKING:
     from fmrilm.data.cohort import Cohort
+    from fmrilm.evaluation.unfinished import ScoreLog
 
 MAX_ANSWER_TOKENS = 8
 Advance = Callable[[int], None]
@@ -52,15 +54,23 @@ class Scorer:
     num_timestamp : int
         Time points the model reads; longer scans are clipped to their start.
     batch_size : int
+    log : ScoreLog, optional
+        Where answers are kept in case the evaluation is interrupted.
     """
 
     def __init__(
-        self, model: Any, cohort: Cohort, num_timestamp: int, batch_size: int = 32
+        self,
+        model: Any,
+        cohort: Cohort,
+        num_timestamp: int,
+        batch_size: int = 32,
+        log: ScoreLog | None = None,
     ) -> None:
         self.model = model
         self.cohort = cohort
         self.num_timestamp = num_timestamp
         self.batch_size = batch_size
+        self.log = log
         self._known: dict[Hashable, np.ndarray] = {}
 
     def _scan(self, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,12 +82,17 @@ class Scorer:
             )
         return series[:, : self.num_timestamp], roi_mask
 
-    def _batch(self, rows: Sequence[int], zero: bool = False) -> tuple[Any, Any]:
+    def batch(self, rows: Sequence[int], kind: str = "scan") -> tuple[Any, Any]:
+        """Return scans (B, R, T) and masks (B, R) as tensors, altered as ``kind`` says."""
         import torch
 
         series, masks = zip(*(self._scan(row) for row in rows), strict=True)
+        if kind == "phase":
+            series = tuple(
+                randomise_phases(one, int(row)) for one, row in zip(series, rows, strict=True)
+            )
         fmri = torch.from_numpy(np.stack(series).astype(np.float32))
-        if zero:
+        if kind == "zero":
             fmri = torch.zeros_like(fmri)
         return fmri, torch.from_numpy(np.stack(masks))
 
@@ -98,15 +113,21 @@ class Scorer:
         prompts : sequence of n str
         candidates : sequence of C str
         kind : str
-            ``scan``, ``zero`` (every region zero) or ``text_only`` (no scan).
+            ``scan``, ``zero`` (every region zero), ``phase`` (phases randomised) or ``text_only``
+            (no scan).
         advance : callable
             Told how many more of the n are done.
         """
         keys = self._keys(rows, prompts, candidates, kind)
         wanted: dict[Hashable, int] = {}
         for position, key in enumerate(keys):
-            if key not in self._known:
-                wanted.setdefault(key, position)
+            if key in self._known or key in wanted:
+                continue
+            kept = None if self.log is None else self.log.get(key)
+            if kept is None:
+                wanted[key] = position
+            else:
+                self._known[key] = np.array(kept)
         advance(len(keys) - len(wanted))
         todo = list(wanted.items())
         for start in range(0, len(todo), self.batch_size):
@@ -115,6 +136,9 @@ class Scorer:
             found = self._score(rows[places], [prompts[p] for p in places], candidates, kind)
             for (key, _), values in zip(part, found, strict=True):
                 self._known[key] = values
+            if self.log is not None:
+                pairs = zip(part, found.tolist(), strict=True)
+                self.log.add([(key, values) for (key, _), values in pairs])
             advance(len(part))
         return np.stack([self._known[key] for key in keys])
 
@@ -134,9 +158,7 @@ class Scorer:
     ) -> np.ndarray:
         import torch
 
-        fmri, mask = (
-            (None, None) if kind == "text_only" else self._batch(rows.tolist(), kind == "zero")
-        )
+        fmri, mask = (None, None) if kind == "text_only" else self.batch(rows.tolist(), kind)
         with torch.inference_mode():
             scores = self.model.score(fmri, mask, prompts, list(candidates))
         values = torch.softmax(scores.double(), dim=-1).cpu().numpy()
@@ -154,14 +176,23 @@ class Scorer:
         """Return the greedy free text for each scan and prompt."""
         import torch
 
-        found: list[str] = []
-        for start in range(0, len(rows), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            fmri, mask = self._batch(rows[part].tolist())
+        keys = [
+            ("text", int(row), prompt, max_new_tokens)
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
+        found = [None if self.log is None else self.log.get(key) for key in keys]
+        todo = [position for position, text in enumerate(found) if text is None]
+        advance(len(keys) - len(todo))
+        for start in range(0, len(todo), self.batch_size):
+            part = todo[start : start + self.batch_size]
+            fmri, mask = self.batch(rows[part].tolist())
             with torch.inference_mode():
                 texts = self.model.generate(
-                    fmri, mask, list(prompts[part]), max_new_tokens=max_new_tokens
+                    fmri, mask, [prompts[p] for p in part], max_new_tokens=max_new_tokens
                 )
-            found.extend(text.strip() for text in texts)
-            advance(len(texts))
-        return found
+            for position, text in zip(part, texts, strict=True):
+                found[position] = text.strip()
+            if self.log is not None:
+                self.log.add([(keys[position], found[position]) for position in part])
+            advance(len(part))
+        return [str(text) for text in found]

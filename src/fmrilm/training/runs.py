@@ -33,6 +33,7 @@ def write_lineage(output: Path, stage: str, parent: Path | None, cohorts: list[C
 
 
 def read_lineage(output: Path) -> dict[str, Any]:
+    """Return what :func:`write_lineage` wrote."""
     path = output / "lineage.json"
     if not path.is_file():
         raise InputError(f"{output} is no run folder to resume: leave out --resume")

@@ -89,6 +89,7 @@ def train(
         step_scheduler_with_optimizer=False,
     )
     check_launch(accelerator.num_processes)
+    output_dir.mkdir(parents=True, exist_ok=True)
     set_seed(config.seed)
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
@@ -221,7 +222,7 @@ def _parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[st
 def _check_finite(loss: Tensor, state: _State) -> None:
     if not torch.isfinite(loss):
         raise InputError(
-            f"the loss is {float(loss)} in epoch {state.epoch + 1}: lower train.lr or check the "
+            f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.lr or check the "
             "scaling of the cohort"
         )
 

@@ -1,0 +1,133 @@
+"""Could site, motion, age or sex explain the score? And is it the same for everyone?"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmrilm.evaluation.covariates import COVARIATES, design, known_covariates
+from fmrilm.evaluation.intervals import Answers, estimates, score_samples
+from fmrilm.evaluation.linear import LinearBaseline
+from fmrilm.evaluation.metrics import PRIMARY, auc
+from fmrilm.evaluation.questions import Question, select
+
+MIN_SCANS = 8  # of a stratum, to be scored
+AGE_BANDS = 3
+FEW = 500  # resamples: these are many small estimates
+
+
+def _estimate(question: Question, probabilities: np.ndarray, keep: np.ndarray) -> dict[str, Any]:
+    labels, subjects = question.labels[keep], question.subjects[keep]
+    samples = score_samples(
+        {"model": Answers(probabilities[keep])}, labels, subjects, {PRIMARY: auc}, FEW
+    )
+    found = estimates(samples["model"], labels, subjects, question.task.candidates)[PRIMARY]
+    return {"n_scans": int(keep.sum()), **found.to_dict()}
+
+
+def predictability(question: Question) -> dict[str, Any]:
+    """Return the AUC with which each covariate alone predicts the label (fitted on train).
+
+    What can be predicted from motion or site alone, a model may have read off motion or site.
+    """
+    train = select(question.cohort, question.task, "train")
+    val = select(question.cohort, question.task, "val")
+    everyone = np.ones(len(question.rows), dtype=bool)
+    found = {}
+    for name in known_covariates(question):
+        inputs = [design(part, [name], train.rows) for part in (train, val, question)]
+        model = LinearBaseline().fit(inputs[0], train.labels, inputs[1], val.labels)
+        answers = model.predict_proba(inputs[2], len(question.task.classes))
+        found[name] = _estimate(question, answers, everyone)
+    return found
+
+
+def strata(question: Question) -> dict[str, np.ndarray]:
+    """Return the stratum of every scan by sex, age band, site and motion, where there are any."""
+    table = question.cohort.table.iloc[question.rows]
+    found = {}
+    for name in COVARIATES:
+        if name not in table.columns or name == question.task.column:
+            continue
+        values = table[name]
+        if not pd.api.types.is_numeric_dtype(values):
+            found[name] = values.fillna("missing").astype(str).to_numpy(dtype=str)
+            continue
+        edges = np.unique(np.nanquantile(values, np.linspace(0, 1, AGE_BANDS + 1)))
+        if len(edges) < 3:
+            continue
+        band = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+        labels = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
+        words = np.array([labels[b] for b in band])
+        found[name] = np.where(values.isna(), "missing", words)
+    return found
+
+
+def by_stratum(question: Question, probabilities: np.ndarray) -> dict[str, Any]:
+    """Return the AUC within every stratum, and the largest gap between two strata of a kind.
+
+    Strata with fewer than eight scans are counted, not scored.
+    """
+    found: dict[str, Any] = {}
+    for name, groups in strata(question).items():
+        scores: dict[str, Any] = {}
+        for group in np.unique(groups):
+            keep = groups == group
+            if keep.sum() < MIN_SCANS:
+                scores[str(group)] = {"n_scans": int(keep.sum()), "reason": "too few scans"}
+            else:
+                scores[str(group)] = _estimate(question, probabilities, keep)
+        known = [s["value"] for s in scores.values() if s.get("value") is not None]
+        gap = round(max(known) - min(known), 6) if len(known) > 1 else None
+        found[name] = {"groups": scores, "gap": gap}
+    return found
+
+
+def residualised(
+    question: Question, probabilities: np.ndarray, val: Question, val_probabilities: np.ndarray
+) -> dict[str, Any]:
+    """Return the AUC of what is left of the model's score when covariates are regressed out.
+
+    The regression of the log-odds of each class on the covariates is fitted on the validation
+    scans.
+    """
+    names = known_covariates(question)
+    if not names:
+        return {"reason": "the cohort has none of: " + ", ".join(COVARIATES)}
+    known = select(question.cohort, question.task, "train").rows
+    inputs, val_inputs = (design(part, names, known) for part in (question, val))
+    centre = np.nanmean(val_inputs, axis=0)
+    inputs, val_inputs = (
+        np.nan_to_num(np.where(np.isnan(x), centre, x) - centre) for x in (inputs, val_inputs)
+    )
+    if len(val.rows) <= val_inputs.shape[1] + 2:
+        return {"reason": f"{len(val.rows)} validation scans are too few for the regression"}
+    scores, val_scores = (
+        np.log(np.clip(p, 1e-9, 1)) - np.log(np.clip(1 - p, 1e-9, 1))
+        for p in (probabilities, val_probabilities)
+    )
+    one = np.ones((len(val_inputs), 1))
+    weights, *_ = np.linalg.lstsq(np.hstack([val_inputs, one]), val_scores, rcond=None)
+    left = scores - np.hstack([inputs, np.ones((len(inputs), 1))]) @ weights
+    everyone = np.ones(len(question.rows), dtype=bool)
+    return {"covariates": names, **_estimate(question, left, everyone)}
+
+
+def warnings(report: dict[str, Any], score: float) -> list[str]:
+    """Return sentences on covariates that predict the label nearly as well as the model does."""
+    found = []
+    for name, estimate in report["predictability"].items():
+        value = estimate.get("value")
+        if value is None or math.isnan(score):
+            continue
+        clear = (estimate.get("low") or 0) > 0.5
+        if clear and value >= score - 0.05:
+            found.append(
+                f"{name} alone predicts the label with AUC {value:.3f}, the model {score:.3f}: "
+                "the score may rest on it"
+            )
+    return found

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from fmrilm.evaluation.metrics import weighted_auc
+from fmrilm.evaluation.significance import delong, nadeau_bengio, over_seeds, permutation_test
+
+
+def _auc(labels, scores):
+    return weighted_auc(labels, scores, np.ones((1, len(labels))))[0]
+
+
+def test_delong_variance_of_one_auc_agrees_with_a_large_simulation():
+    # The spread of the AUC difference over fresh data sets is what DeLong's variance estimates.
+    rng = np.random.default_rng(0)
+    labels = np.resize([True, False], 120)
+    gaps, tests = [], []
+    for _ in range(400):
+        shared = rng.normal(size=120)
+        first = shared + 0.7 * rng.normal(size=120) + labels
+        second = shared + 0.7 * rng.normal(size=120) + labels
+        gaps.append(_auc(labels, first) - _auc(labels, second))
+        tests.append(delong(labels, first, second))
+    assert np.array(gaps) == pytest.approx([test.difference for test in tests])
+    # Under the null the p-values are uniform.
+    assert kstest([test.p_value for test in tests], "uniform").pvalue > 0.01
+
+
+def test_permutation_p_values_are_uniform_when_there_is_no_difference():
+    rng = np.random.default_rng(1)
+    subjects = np.repeat(np.arange(30), 2)
+    labels = np.repeat(np.resize([True, False], 30), 2)
+    found = []
+    for seed in range(150):
+        own = np.repeat(rng.normal(size=30), 2) + 0.8 * labels
+        first, second = own + rng.normal(size=60), own + rng.normal(size=60)
+        found.append(permutation_test(labels, first, second, subjects, 99, seed).p_value)
+    assert np.mean(np.array(found) <= 0.05) < 0.12
+    assert 0.35 < np.mean(found) < 0.65
+
+
+def test_both_tests_see_a_clear_difference():
+    rng = np.random.default_rng(2)
+    labels = np.resize([True, False], 100)
+    good, bad = labels + 0.5 * rng.normal(size=100), rng.normal(size=100)
+    assert delong(labels, good, bad).p_value < 1e-6
+    found = permutation_test(labels, 100 * good, bad, np.arange(100), 999)
+    assert found.p_value == 0.001
+    assert found.difference == pytest.approx(delong(labels, good, bad).difference)
+
+
+def test_identical_predictors_do_not_differ():
+    labels, scores = np.resize([True, False], 20), np.arange(20.0)
+    assert delong(labels, scores, scores).p_value == 1.0
+    assert permutation_test(labels, scores, scores, labels, 49).p_value == 1.0
+
+
+def test_a_missing_class_is_nan_with_the_reason():
+    found = delong(np.ones(5, dtype=bool), np.arange(5.0), np.arange(5.0))
+    assert np.isnan(found.p_value)
+    assert "no scan" in found.method
+
+
+def test_the_corrected_interval_is_wider_than_the_naive_one():
+    scores = np.array([0.7, 0.72, 0.69, 0.74, 0.71])
+    corrected, naive = nadeau_bengio(scores, 80, 20), over_seeds(scores)
+    assert corrected.value == naive.value == pytest.approx(0.712)
+    assert corrected.high - corrected.low == pytest.approx(
+        (naive.high - naive.low) * np.sqrt((1 / 5 + 20 / 80) / (1 / 5))
+    )
+    assert np.isnan(nadeau_bengio(np.array([0.7]), 80, 20).low)

@@ -1,0 +1,1 @@
+from evaluation_helpers import model, planted, run  # noqa: F401  (fixtures)

@@ -1,0 +1,156 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from fmrilm.config import TrainConfig
+from fmrilm.errors import InputError
+from fmrilm.training.trainer import Objective, check_launch, learning_rate_factor, train
+
+
+class Regression(Objective):
+    """Fit y = 2 x, with dropout so that random numbers matter."""
+
+    def __init__(self, explode_at: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.GELU(), nn.Linear(16, 4))
+        self.calls = 0
+        self.explode_at = explode_at
+
+    def forward(self, batch):
+        self.calls += 1
+        if self.calls == self.explode_at:
+            raise KeyboardInterrupt
+        error = (self.net(batch["x"]) - 2 * batch["x"]).square().mean()
+        return {"loss": error, "error": error.detach() * 2}
+
+    def export(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        torch.save(self.net.state_dict(), folder / "net.pt")
+
+
+def loader(shuffle: bool = True, n: int = 40) -> DataLoader:
+    generator = torch.Generator().manual_seed(3)
+    rows = [{"x": x, "position": i} for i, x in enumerate(torch.randn(n, 4, generator=generator))]
+    return DataLoader(rows, batch_size=8, shuffle=shuffle)  # type: ignore[arg-type]
+
+
+def config(**options) -> TrainConfig:
+    return TrainConfig(**{"epochs": 6, "lr": 1e-2, "batch_size": 8, **options})
+
+
+def weights(folder: Path) -> dict:
+    return torch.load(folder / "model" / "net.pt", weights_only=True)
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("crash_in_step", [1, 3, 13, 27])
+def test_resumed_training_is_bit_identical_to_uninterrupted(tmp_path, crash_in_step):
+    val = loader(shuffle=False)
+    train(Regression(), loader(), config(), tmp_path / "whole", val)
+    crashed = Regression(explode_at=crash_in_step * 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(crashed, loader(), config(), tmp_path / "parts", val)
+    has_checkpoint = any((tmp_path / "parts" / "checkpoints").glob("epoch-*"))
+    train(Regression(), loader(), config(), tmp_path / "parts", val, resume=has_checkpoint)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    for a, b in zip(log(tmp_path / "whole"), log(tmp_path / "parts"), strict=True):
+        a.pop("seconds"), b.pop("seconds")
+        assert a == b
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_exported(tmp_path):
+    class Worsening(Regression):
+        def forward(self, batch):
+            losses = super().forward(batch)
+            if not self.training:
+                losses["loss"] = losses["loss"] * 0 + abs(self.epochs_seen() - 2)
+            return losses
+
+        def epochs_seen(self) -> int:
+            return (self.calls - 1) // 10  # 5 training and 5 validation batches an epoch
+
+        def export(self, folder):
+            super().export(folder)
+            (folder / "epoch").write_text(str(self.epochs_seen()))
+
+    train(Worsening(), loader(), config(), tmp_path, loader(shuffle=False))
+    assert (tmp_path / "model" / "epoch").read_text() == "2"
+
+
+def test_losses_are_averaged_over_scans_not_batches(tmp_path):
+    class PerScan(Regression):
+        def forward(self, batch):
+            loss = super().forward(batch)["loss"] * 0
+            return {"loss": loss + batch["x"][:, 0].mean()}
+
+    data = loader(shuffle=False, n=10)  # batches of 8 and 2
+    train(PerScan(), loader(), config(epochs=1), tmp_path, data)
+    expected = torch.stack([row["x"] for row in data.dataset])[:, 0].mean()
+    assert log(tmp_path)[-1]["loss"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_accumulated_steps_are_those_of_the_larger_batch(tmp_path):
+    class Plain(Regression):
+        def __init__(self):
+            super().__init__()
+            self.net[1] = nn.Identity()
+
+    small = DataLoader(loader().dataset, batch_size=4)
+    large = DataLoader(loader().dataset, batch_size=8)
+    train(Plain(), small, config(gradient_accumulation_steps=2), tmp_path / "a")
+    train(Plain(), large, config(), tmp_path / "b")
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert log(tmp_path / "a")[-1]["step"] == log(tmp_path / "b")[-1]["step"]
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=1e-5, rtol=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_falls_once():
+    settings = config(lr=1.0, min_lr=0.1, warmup=0.1)
+    rates = [learning_rate_factor(step, 100, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_loss_that_is_no_number_stops_training_in_one_sentence(tmp_path):
+    class Broken(Regression):
+        def forward(self, batch):
+            return {"loss": super().forward(batch)["loss"] * math.nan}
+
+    with pytest.raises(InputError, match=r"loss is nan in epoch 1.*train\.lr"):
+        train(Broken(), loader(), config(), tmp_path)
+
+
+def test_nothing_to_train_is_said(tmp_path):
+    frozen = Regression()
+    frozen.requires_grad_(False)
+    with pytest.raises(InputError, match="nothing is trainable"):
+        train(frozen, loader(), config(), tmp_path)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint to resume"):
+        train(Regression(), loader(), config(), tmp_path, resume=True)
+
+
+def test_a_launch_that_lost_its_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="started 2 processes, but they train as 1"):
+        check_launch(1)
+
+
+def test_only_the_last_checkpoint_is_kept(tmp_path):
+    train(Regression(), loader(), config(), tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["epoch-0006"]
