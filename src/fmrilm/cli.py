@@ -27,7 +27,10 @@ class Command:
 COMMANDS = {
     "demo-data": Command("fmrilm.data.pain:demo_data", "Build the real pain cohort."),
     "prepare": Command("fmrilm.data.prepare:prepare", "Turn scans into a cohort folder."),
-    "atlas": Command("fmrilm.data.atlas_volume:build_atlas", "Build label images."),
+    "doctor": Command("fmrilm.data.doctor:doctor", "Say what is wrong with a scan or store."),
+    "audit": Command("fmrilm.data.audit:audit", "Look for leaks over splits, stages, prompts."),
+    "pack": Command("fmrilm.data.pack:pack", "Write a copy of a cohort for fast reading."),
+    "atlas": Command("fmrilm.data.atlas_sources:atlas", "Build label images."),
     "simulate": Command("fmrilm.data.synthetic:simulate", "Write a synthetic cohort."),
     "describe": Command("fmrilm.data.describe:describe", "Write text descriptors of a cohort."),
     "train": Command("fmrilm.training.build:train_stage", "Train one of the three stages.", True),

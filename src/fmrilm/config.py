@@ -152,6 +152,7 @@ class TokenizerStageConfig:
 
     rec_loss: str = "mse"  # mse | smooth_l1
     fc_weight: float = 0.0  # reconstruction keeps the scan's connectivity
+    profile_weight: float = 1.0  # tokens keep their region's connectivity profile
     clip_loss_type: str = "siglip"  # clip | siglip
     clip_weight: float = 1.0  # 0: no alignment with text
     clip_dim: int = 512  # width of the shared space

@@ -240,7 +240,7 @@ def test_wrong_requests_are_refused_in_one_sentence(study, tmp_path):
 def test_the_450_regions_come_back_through_the_real_label_image(tmp_path, monkeypatch):
     """Painted through Schaefer-400 and Tian S3 at 3 mm, with noise in every voxel."""
     nib = pytest.importorskip("nibabel", reason="needs fmrilm[imaging]")
-    from fmrilm.data.atlas_volume import BUILT, build_atlas
+    from fmrilm.data.atlas_sources import build_atlas
     from fmrilm.data.parcellation import _labels_on_grid
 
     monkeypatch.setenv("FMRILM_CACHE", str(tmp_path / "cache"))
@@ -271,7 +271,7 @@ def test_the_450_regions_come_back_through_the_real_label_image(tmp_path, monkey
     code = prepare(str(tmp_path / "fmriprep"), ["n_timepoints=30"], output=str(tmp_path / "cohort"))
     assert code == 0
     cohort = Cohort(tmp_path / "cohort")
-    assert cohort.store.roi_ids == list(Atlas.load(BUILT).labels)
+    assert cohort.store.roi_ids == list(Atlas.load("schaefer400_tianS3").labels)
     found = cohort.store.raw(0)
     r = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(found, truth, strict=True)])
     assert r.min() > 0.99

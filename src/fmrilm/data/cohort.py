@@ -13,6 +13,7 @@ import yaml
 
 from fmrilm.data.atlas import Atlas, shipped_atlases
 from fmrilm.data.cohorts import COHORTS, CohortInfo, read_cohort_yaml
+from fmrilm.data.pack import open_pack
 from fmrilm.data.scaling import Scaler
 from fmrilm.data.splits import SPLITS, read_splits, split_subjects
 from fmrilm.data.store import TimeSeriesStore
@@ -35,6 +36,8 @@ class Cohort:
         ``descriptors_rewritten/<family>_descriptors.csv``.
     norm : str, optional
         Scaling; None: what ``cohort.yaml`` says.
+    packed : bool
+        Read from the copy that `fmrilm pack` made, if there is one with this scaling.
 
     Attributes
     ----------
@@ -50,13 +53,14 @@ class Cohort:
         If ids occur twice or do not match.
     """
 
-    def __init__(self, folder: str | Path, norm: str | None = None) -> None:
+    def __init__(self, folder: str | Path, norm: str | None = None, *, packed: bool = True) -> None:
         self.folder = Path(folder)
         self.store = TimeSeriesStore(self.folder / STORE_FILE)
         self.info = read_info(self.folder)
         self.name = self.info.name
         self.table = self._join()
         self.scaler = self._load_scaler(norm or self.info.norm)
+        self._packed = open_pack(self) if packed else None
 
     def _join(self) -> pd.DataFrame:
         table = pd.DataFrame({"subject_id": self.store.subjects, "session_id": self.store.sessions})
@@ -105,8 +109,11 @@ class Cohort:
             scaler = Scaler.load(path)
             if scaler.norm == norm:
                 return scaler
-        scaler = Scaler(norm).fit(self.store, self.indices("train"))
-        scaler.save(path)
+        scaler = Scaler(norm)
+        if not scaler.is_fitted:
+            scaler.fit(self.store, self.indices("train"), self._sites)
+        if norm == self.info.norm and not path.is_file():  # a file with another norm is kept
+            scaler.save(path)
         return scaler
 
     @cached_property
@@ -146,7 +153,7 @@ class Cohort:
         return self.table["site"].astype(str).tolist() if "site" in self.table else None
 
     def _has_size_of(self, name: str) -> bool:
-        return bool(name) and len(Atlas.load(name)) == self.store.n_rois
+        return name in shipped_atlases() and len(Atlas.load(name)) == self.store.n_rois
 
     def __len__(self) -> int:
         return len(self.store)
@@ -184,7 +191,10 @@ class Cohort:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a scaled scan (n_rois, n_timepoints) and its mask of usable regions."""
-        return self.scaler.transform(*self.store.read(index))
+        if self._packed is not None:
+            return self._packed.read(index)
+        site = self._sites[index] if self._sites is not None else None
+        return self.scaler.transform(*self.store.read(index), site)
 
     def descriptions(self, families: list[str]) -> pd.Series:
         """Return one text per scan, the families' summaries joined; empty where there is none.

@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmrilm.data.cohort import DESCRIPTOR_FOLDER, Cohort
+from fmrilm.data.cohort import DESCRIPTOR_FOLDER, STORE_FILE, Cohort
 from fmrilm.data.progress import track
 from fmrilm.descriptors import COUNTS, DESCRIPTORS, Descriptor
 from fmrilm.errors import InputError
@@ -152,12 +153,19 @@ def _describe_family(
 
 def _key(cohort: Cohort, descriptor: Descriptor, seed: int) -> str:
     """Return a hash of everything the table depends on."""
-    from fmrilm import __version__
-
-    status = (cohort.folder / "data_resampled.h5").stat()
-    facts = [__version__, cohort.fingerprint(), cohort.scaler.norm, status.st_size, seed]
+    status = (cohort.folder / STORE_FILE).stat()
+    facts = [_code(), cohort.fingerprint(), cohort.scaler.norm, status.st_size, seed]
     facts += [status.st_mtime_ns, descriptor.family, repr(descriptor.get_params())]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def _code() -> str:
+    """Return a hash of the package that measures and words: a table of older code is remade."""
+    digest = hashlib.sha256()
+    for file in sorted(files("fmrilm.descriptors").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".py"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _is_complete(table: Path, reference: Path, key: str, paraphrases: int) -> bool:

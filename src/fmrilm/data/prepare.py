@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from fmrilm.data.atlas import Atlas, shipped_atlases
-from fmrilm.data.atlas_volume import find_image
+from fmrilm.data.atlas import Atlas
+from fmrilm.data.atlas_volume import find_image, load_atlas
 from fmrilm.data.cohort import STORE_FILE, Cohort, read_participants, write_info, write_table
 from fmrilm.data.cohorts import COHORTS, CohortInfo, read_cohort_yaml
 from fmrilm.data.finding import find_scans
@@ -139,17 +139,6 @@ def prepare(
     write_qc(made, folder / "qc.html")
     _summary(made, scans, todo, failures)
     return PARTLY_DONE if failures else 0
-
-
-def load_atlas(name: str) -> Atlas:
-    """Return a shipped atlas, or that of a TSV file."""
-    return Atlas.load(name) if name in shipped_atlases() else Atlas.read(_tsv_path(name))
-
-
-def _tsv_path(name: str) -> str:
-    if not name.endswith(".tsv"):
-        Atlas.load(name)  # raises with a suggestion
-    return name
 
 
 def _yaml_path(cohort: str) -> str:

@@ -98,7 +98,7 @@ class Connectivity(Descriptor):
             lower="more mixing across networks",
         ),
     )
-    n_told = 3  # pairs told at each end
+    n_told = 6  # pairs told at each end
 
     def measure_names(self) -> list[str]:
         """Return the names of the measures."""
@@ -126,7 +126,7 @@ class Connectivity(Descriptor):
     def choose(self, facts: dict[str, Fact]) -> list[Statement]:
         """Return the furthest pairs at both ends, the scan's own extremes, and segregation."""
         pairs = [fact for fact in facts.values() if fact.quantity == "fc"]
-        n = min(self.n_told, max(1, len(pairs) // 2))
+        n = min(self.n_told, max(1, len(pairs) // 3))
         by_z = sorted(pairs, key=lambda fact: -fact.z)
         by_value = sorted(pairs, key=lambda fact: -fact.value)
         statements = []
@@ -134,11 +134,12 @@ class Connectivity(Descriptor):
             statements = [
                 Statement("compare", tuple(by_z[:n])),
                 Statement("compare", tuple(by_z[-n:][::-1])),
-                Statement("strongest", tuple(by_value[:2])),
+                Statement("strongest", (by_value[0],)),
                 Statement("weakest", (by_value[-1],)),
             ]
-        if "fc_segregation" in facts:
-            statements.append(Statement("level", (facts["fc_segregation"],)))
+        overall = [facts[name] for name in ("fc_within", "fc_segregation") if name in facts]
+        if overall:
+            statements.append(Statement("level", tuple(overall)))
         return statements
 
 

@@ -8,9 +8,9 @@ the sum over all diffusion times.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+LARGEST_EIGENVALUE = 1 - 1e-9
 
 
 def sparsify_rows(matrix: np.ndarray, kept: float) -> np.ndarray:
@@ -40,11 +40,7 @@ def cosine_affinity(matrix: np.ndarray, kept: float = 0.1) -> np.ndarray:
     rows = sparsify_rows(matrix, kept)
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     rows = rows / np.where(length > 0, length, 1)[:, None]
-    if kept <= 0.2:
-        compact = csr_array(rows)
-        affinity = (compact @ compact.T).toarray()
-    else:
-        affinity = rows @ rows.T
+    affinity = rows @ rows.T  # dense: faster than sparse up to a thousand regions
     return np.maximum(affinity, 0, out=affinity)
 
 
@@ -70,9 +66,10 @@ def diffusion_map(
     n = len(affinity)
     if n < n_components + 2:
         raise ValueError(f"{n} nodes are too few for {n_components} gradients")
-    if connected_components(csr_array(affinity), directed=False, return_labels=False) > 1:
+    degree = affinity.sum(1)
+    if not (degree > 0).all():
         raise ValueError("the affinity graph is not connected")
-    density = affinity.sum(1) ** -alpha
+    density = degree**-alpha
     kernel = affinity * density[:, None] * density
     root = np.sqrt(kernel.sum(1))
     symmetric = kernel / root[:, None] / root  # same eigenvalues as the Markov matrix
@@ -82,6 +79,8 @@ def diffusion_map(
         values, vectors = np.linalg.eigh(symmetric)
     order = np.argsort(values)[::-1][: n_components + 1]
     values, vectors = values[order], vectors[:, order]
+    if values[1] > LARGEST_EIGENVALUE:  # 1 occurs once per connected piece
+        raise ValueError("the affinity graph is not connected")
     gradients = vectors[:, 1:] / vectors[:, :1]
     scale = values[1:] / (1 - values[1:])
     return gradients * scale, values[1:]

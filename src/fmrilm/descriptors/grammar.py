@@ -15,6 +15,7 @@ from fmrilm.descriptors.wording import capitalise, category, join_words, network
 
 REFERENCES = ("Relative to the reference group", "Compared with the cohort", "Against other scans")
 DIRECTIONS = {"higher": ("higher", "elevated"), "lower": ("lower", "reduced"), "typical": ()}
+MANY = 3  # pairs of networks; more than this are written short
 EXTREMES = {
     "strongest": ("strongest", "highest", "most pronounced"),
     "weakest": ("weakest", "lowest"),
@@ -68,7 +69,10 @@ class Grammar:
         ordered = sorted(statement.facts, key=lambda fact: -fact.z)
         groups = [list(group) for _, group in groupby(ordered, key=lambda fact: category(fact.z))]
         groups.sort(key=lambda group: -max(abs(fact.z) for fact in group))
-        clauses = [f"{self._category(group[0].z)} {self._targets(group)}" for group in groups]
+        are_many = len(ordered) > MANY
+        clauses = [
+            f"{self._category(group[0].z)} {self._targets(group, are_many)}" for group in groups
+        ]
         noun = self._noun(quantity)
         form = self.rng.random()
         is_networks = all(
@@ -79,7 +83,8 @@ class Grammar:
             subject = self._targets(groups[0]).removeprefix("in ")
             return f"{subject} {'show' if len(groups[0]) > 1 else 'shows'} {words} {noun}"
         if len(clauses) == 1 and form < 0.5:
-            return f"{self._targets(groups[0])}, {noun} {verb} {self._category(groups[0][0].z)}"
+            targets = self._targets(groups[0], are_many)
+            return f"{targets}, {noun} {verb} {self._category(groups[0][0].z)}"
         opening = self._pick(("", "", *REFERENCES))
         start = f"{opening}, {noun}" if opening else noun
         return f"{start} {verb} {'; '.join(clauses)}"
@@ -122,9 +127,14 @@ class Grammar:
             return f"within the {names[0]} network"
         return f"between the {names[0]} and {names[1]} networks"
 
-    def _targets(self, facts: Sequence[Fact]) -> str:
-        """Return the places with their z; several single networks share one ``networks``."""
+    def _targets(self, facts: Sequence[Fact], are_many: bool = False) -> str:
+        """Return the places with their z; several single networks share one ``networks``.
+
+        Where there are many pairs of networks, each is written short: ``visual-limbic``.
+        """
         marks = [f"(z = {number(fact.z)})" for fact in facts]
+        if are_many and all(len(fact.places) == 2 for fact in facts):
+            return join_words([f"{p} {m}" for p, m in zip(_short_pairs(facts), marks, strict=True)])
         is_single = all(len(fact.places) == 1 for fact in facts)
         if is_single and len(facts) > 1:
             names = [self.place_names.get(f.places[0], network_name(f.places[0])) for f in facts]
@@ -133,3 +143,16 @@ class Grammar:
             return f"in the {listed}{' networks' if of_networks else ''}"
         places = [self._place(fact) for fact in facts]
         return join_words([f"{p} {mark}" for p, mark in zip(places, marks, strict=True)])
+
+
+def _short_pairs(facts: Sequence[Fact]) -> list[str]:
+    """Return ``for visual-limbic``, ``visual-default mode``, ``within limbic``, ..."""
+    names = []
+    after_pair = False
+    for fact in facts:
+        first, second = (network_name(place) for place in fact.places)
+        is_pair = first != second
+        pair = f"{first}-{second}" if after_pair else f"for {first}-{second}"
+        names.append(pair if is_pair else f"within {first}")
+        after_pair = is_pair
+    return names

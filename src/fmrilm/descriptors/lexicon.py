@@ -96,24 +96,29 @@ class Lexicon:
         return [self._token(match) for match in self._pattern.finditer(text)]
 
     def _token(self, match: re.Match[str]) -> Token:
-        if match["first"]:
-            places = (self._places[match["first"].lower()], self._places[match["second"].lower()])
-            return Token("places", places, match.start())
+        for first, second in (("first", "second"), ("left", "right")):
+            if match[first]:
+                places = (self._label(match[first]), self._label(match[second]))
+                return Token("places", places, match.start())
         if match["z"]:
             return Token("z", (match["z"].replace("\u2212", "-"),), match.start())
         if match["value"]:
             return Token("value", (match["value"].replace("\u2212", "-"),), match.start())
-        word = re.sub(r"\s+", " ", match["word"].lower())
+        word = _plain(match["word"])
         if word in self._phrases:
             return Token(*self._phrases[word], match.start())
-        place = self._places[word]
+        place = self._label(word)
         is_within = bool(match["within"])
         return Token("places", (place, place) if is_within else (place,), match.start())
+
+    def _label(self, name: str) -> str:
+        return self._places[_plain(name)]
 
     def _pair(self) -> str:
         names = _alternatives(self._places)
         joined = rf"between\s+(?:the\s+)?(?P<first>{names})(?:\s+networks?)?\s+and\s+(?:the\s+)?"
-        return rf"\b{joined}(?P<second>{names})\b"
+        short = rf"(?<![\w-])(?P<left>{names})[-\u2013](?P<right>{names})(?![\w-])"
+        return rf"\b{joined}(?P<second>{names})\b|{short}"
 
     @staticmethod
     def _numbers() -> str:
@@ -125,6 +130,10 @@ class Lexicon:
     def _words(self) -> str:
         names = _alternatives([*self._places, *self._phrases])
         return rf"(?P<within>\bwithin\s+(?:the\s+)?)?(?<![\w-])(?P<word>{names})(?![\w-])"
+
+
+def _plain(words: str) -> str:
+    return re.sub(r"\s+", " ", words.lower())
 
 
 def _alternatives(words: Iterable[str]) -> str:

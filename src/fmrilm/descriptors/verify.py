@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,11 +113,10 @@ def known_quantities() -> dict[str, Quantity]:
 _LEXICONS: dict[tuple[Any, ...], Lexicon] = {}
 
 
-def make_lexicon(
-    measures: Mapping[str, Any], place_names: Mapping[str, str] | None = None
-) -> Lexicon:
+def make_lexicon(measures: Iterable[str], place_names: Mapping[str, str] | None = None) -> Lexicon:
     """Return the lexicon of these measures, made once: texts are verified by the thousand."""
-    columns = [name for name in measures if f"{name}_z" in measures]
+    names = set(measures)
+    columns = [name for name in measures if f"{name}_z" in names]
     key = (tuple(columns), tuple((place_names or {}).items()), tuple(DESCRIPTORS))
     if key not in _LEXICONS:
         if len(_LEXICONS) > 8:

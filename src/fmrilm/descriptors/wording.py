@@ -22,10 +22,10 @@ NETWORK_NAMES: dict[str, tuple[str, ...]] = {
     # MIST (Urchs et al. 2019)
     "CER": ("cerebellar", "cerebellum"),
     "DMnet": ("default mode", "default"),
-    "FPnet_VISDN": ("frontoparietal-visual",),
+    "FPnet_VISDN": ("frontoparietal visual",),
     "LIMnet": ("limbic",),
     "MOTnet": ("somatomotor", "sensorimotor", "motor"),
-    "VATTnet_SALnet_BG_THAL": ("salience-subcortical",),
+    "VATTnet_SALnet_BG_THAL": ("salience subcortical",),
     "VISnet": ("visual",),
 }
 

@@ -66,7 +66,7 @@ def build_tiny(config: LMConfig, texts: Iterable[str]) -> tuple[Any, Any]:
         Qwen3Config(
             vocab_size=len(text_tokenizer),
             hidden_size=config.tiny_width,
-            intermediate_size=4 * config.tiny_width,
+            intermediate_size=-(-8 * config.tiny_width // 96) * 32,
             num_hidden_layers=config.tiny_depth,
             num_attention_heads=heads,
             num_key_value_heads=heads,

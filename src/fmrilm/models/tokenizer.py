@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +61,14 @@ class FMRITokenizer(nn.Module):
         self.head = nn.Linear(width, config.patch_size)
         init_weights(self)
         if config.roi_profile:
-            # A region's connectivity profile is embedded as the mean of its partners' embeddings,
-            # weighted by how strongly it is connected to them.
+            # A region's connectivity profile is embedded as the sum of its partners' embeddings,
+            # weighted by how far its connection to them is from that of the training scans.
             self.profile_embed = nn.Parameter(torch.randn(config.num_rois, width))
+            self.profile_head = nn.Linear(width, config.num_rois)
+            self.profile_mean: Tensor
+            self.register_buffer("profile_mean", torch.zeros(config.num_rois, config.num_rois))
+            self.profile_sd: Tensor
+            self.register_buffer("profile_sd", torch.ones(config.num_rois, config.num_rois))
 
     @property
     def codebook_size(self) -> int:
@@ -115,10 +121,39 @@ class FMRITokenizer(nn.Module):
         x = x + self.roi_embed.repeat(steps, 1)
         x = x + self.step_embed.repeat_interleave(self.config.num_rois, 0)
         if self.config.roi_profile:
-            z = connectivity(fmri, roi_mask, self.config.patch_size)  # (B, S, R, R)
+            profile = self.profiles(fmri, roi_mask)  # (B, S, R, R)
             used = roi_mask.sum(1).clamp_min(1)[:, None, None, None]
-            x = x + (z @ self.profile_embed / used).flatten(1, 2)
+            x = x + (profile @ self.profile_embed / used.sqrt()).flatten(1, 2)
         return self.encoder(x, self._bias(roi_mask, x.dtype))
+
+    def profiles(self, fmri: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return every region's connectivity up to each time patch, shape (B, S, R, R).
+
+        In standard deviations from the mean of the training scans (:meth:`fit_profiles`).
+        """
+        z = connectivity(fmri, roi_mask, self.config.patch_size)
+        pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None]
+        return (z - self.profile_mean) / self.profile_sd * pairs
+
+    @torch.no_grad()
+    def fit_profiles(self, scans: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learn mean and spread of the connectivity from batches (fmri, roi_mask) of train scans.
+
+        Pairs of regions that fewer than two scans have stay as they are: mean 0, spread 1.
+        """
+        R = self.config.num_rois
+        count, total, square = (torch.zeros(R, R, dtype=torch.float64) for _ in range(3))
+        for fmri, roi_mask in scans:
+            z = connectivity(fmri, roi_mask, fmri.shape[2])[:, 0].double().cpu()
+            pairs = (roi_mask[:, :, None] & roi_mask[:, None, :]).double().cpu()
+            count += pairs.sum(0)
+            total += (z * pairs).sum(0)
+            square += (z.square() * pairs).sum(0)
+        mean = total / count.clamp_min(1)
+        variance = (square / count.clamp_min(1) - mean.square()).clamp_min(0)
+        known = (count >= 2) & (variance > 1e-8)
+        self.profile_mean.copy_(torch.where(known, mean, 0.0))
+        self.profile_sd.copy_(torch.where(known, variance.sqrt(), 1.0))
 
     def tokenize(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the code index of every token, shape (B, N) long."""

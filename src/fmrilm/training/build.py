@@ -214,7 +214,7 @@ def build_tokenizer_stage(
     train_set, val_set = (make_dataset(config, cohorts, rows[split]) for split in rows)
     train_loader = make_loader(config, train_set, collate(0), True)
     if parent is None:
-        objective.start_codebook(train_loader)
+        objective.start(train_loader)
     val_loader = make_loader(config, val_set, collate(len(rows["train"])), False)
     return objective, train_loader, val_loader
 

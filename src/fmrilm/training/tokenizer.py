@@ -57,13 +57,18 @@ class TokenizerObjective(Objective):
             )
 
     @torch.no_grad()
-    def start_codebook(self, loader: DataLoader, per_code: int = 8) -> None:
-        """Start a learned codebook from k-means over the features of training scans."""
+    def start(self, loader: DataLoader, per_code: int = 8) -> None:
+        """Learn what is fitted rather than trained, from the training scans.
+
+        The mean connectivity, and the codebook's start: k-means over the features.
+        """
+        self.eval()
+        if self.tokenizer.config.roi_profile:
+            self.tokenizer.fit_profiles((batch["fmri"], batch["roi_mask"]) for batch in loader)
         quantizer = self.tokenizer.quantizer
         if not isinstance(quantizer, VectorQuantizer):
             return
         vectors: list[Tensor] = []
-        self.eval()
         for batch in loader:
             features = self.tokenizer.encode(batch["fmri"], batch["roi_mask"])
             vectors.append(features[self.tokenizer.token_mask(batch["roi_mask"])])
@@ -86,6 +91,9 @@ class TokenizerObjective(Objective):
         if self.config.fc_weight > 0:
             parts["fc_loss"] = connectivity_loss(output.reconstruction, batch["fmri"], roi_mask)
             loss = loss + self.config.fc_weight * parts["fc_loss"]
+        if self.config.profile_weight > 0 and self.tokenizer.config.roi_profile:
+            parts["profile_loss"] = self.profile_loss(output.features, batch["fmri"], roi_mask)
+            loss = loss + self.config.profile_weight * parts["profile_loss"]
         if self.alignment is not None and self.text_embeddings is not None:
             pooled = masked_mean(output.features, valid)
             parts["clip_loss"] = self.alignment(pooled, self.text_embeddings[batch["description"]])
@@ -93,6 +101,14 @@ class TokenizerObjective(Objective):
         with torch.no_grad():
             parts |= codebook_health(output.quantized.indices[valid], self.tokenizer.codebook_size)
         return {"loss": loss, **parts}
+
+    def profile_loss(self, features: Tensor, fmri: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return the error of each region's connectivity profile as read from its token."""
+        steps = self.tokenizer.config.num_steps
+        predicted = self.tokenizer.profile_head(features).unflatten(1, (steps, -1))
+        pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None].expand_as(predicted)
+        error = predicted - self.tokenizer.profiles(fmri, roi_mask)
+        return error.square()[pairs].mean()
 
     def export(self, folder: Path) -> None:
         """Write the tokenizer, and the language model it is aligned with where that is ours."""
