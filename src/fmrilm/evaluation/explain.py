@@ -239,7 +239,7 @@ def write_nifti(labels_img: Path, regions: pd.DataFrame, path: Path) -> None:
     filled = np.zeros(labels.shape, dtype=np.float32)
     hits = 0
     for label, value in zip(regions["label"], regions["contrast"], strict=True):
-        voxels = labels == int(label)
+        voxels = (labels == int(label)) & (labels != 0)  # 0 is outside the brain
         hits += bool(voxels.any())
         filled[voxels] = value
     if hits == 0:
