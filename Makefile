@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint setup clean
+.PHONY: demo results test lint setup clean
 
 demo: setup
 	$(BIN)/fmrilm demo --output demo
+
+results: demo
+	$(BIN)/python docs/results.py
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2

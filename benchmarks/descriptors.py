@@ -23,7 +23,8 @@ import pandas as pd
 
 from fmrilm.data.atlas import Atlas
 from fmrilm.data.cohort import Cohort
-from fmrilm.data.describe import Scans, describe
+from fmrilm.data.describe import describe
+from fmrilm.data.measuring import Scans
 from fmrilm.data.synthetic import simulate
 from fmrilm.data.synthetic_signal import group_covariance
 from fmrilm.descriptors import DESCRIPTORS

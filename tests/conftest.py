@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation_helpers import model, planted, run  # noqa: F401  (fixtures)
+
 ROIS, POINTS = 12, 20
 
 

@@ -35,6 +35,8 @@ COMMANDS = {
     "describe": Command("fmrilm.data.describe:describe", "Write text descriptors of a cohort."),
     "train": Command("fmrilm.training.build:train_stage", "Train one of the three stages.", True),
     "evaluate": Command("fmrilm.evaluation.evaluate:evaluate", "Score runs beside baselines."),
+    "benchmark": Command("fmrilm.reporting.benchmark:benchmark", "Compare runs on one page."),
+    "explain": Command("fmrilm.evaluation.explain:explain", "Show the regions answers rest on."),
     "report": Command("fmrilm.reporting.report:report", "Make the HTML report of runs."),
     "demo": Command("fmrilm.demo:demo", "Run the whole pipeline on real and synthetic data."),
 }

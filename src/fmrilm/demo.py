@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,11 +17,29 @@ class Part:
     name: str
     recipe: str
     family: str  # descriptor
-    epochs: dict[str, int]  # of each stage
+    stages: dict[str, list[str]]  # options of each stage, on top of the recipe
 
 
-HEAT = Part("heat", "demo_heat.yaml", "activation", {"tokenizer": 6, "align": 1, "instruct": 6})
-SEX = Part("sex", "demo_synthetic.yaml", "fc", {"tokenizer": 8, "align": 3, "instruct": 8})
+HEAT = Part(
+    "heat",
+    "demo_heat.yaml",
+    "activation",
+    {
+        "tokenizer": ["train.epochs=4"],
+        "align": ["train.epochs=1"],
+        "instruct": ["train.epochs=6", "train.batch_size=16"],
+    },
+)
+SEX = Part(
+    "sex",
+    "demo_synthetic.yaml",
+    "fc",
+    {
+        "tokenizer": ["train.epochs=6"],
+        "align": ["train.epochs=1"],
+        "instruct": ["train.epochs=8"],
+    },
+)
 SUBJECTS = 430  # synthetic people; 300 of them train
 
 
@@ -79,14 +98,18 @@ def _run(part: Part, cohort: Path, runs: Path) -> Path:
     _step(f"{part.name}: describe", described, lambda: describe(cohort, types=part.family))
     recipe = Path(str(files("fmrilm") / "recipes" / part.recipe))
     parent: Path | None = None
-    for stage, epochs in part.epochs.items():
+    for stage, settings in part.stages.items():
         folder = runs / f"{part.name}-{stage}"
 
-        def train(stage: str = stage, folder: Path = folder, parent: Path | None = parent) -> None:
-            options = [f"data.dataset_dir=[{cohort}]", f"train.epochs={part.epochs[stage]}"]
-            train_stage(stage, options, config=[recipe], output=folder, init=parent)
-
-        _step(f"{part.name}: train {stage}, {epochs} epochs", folder / "done", train)
+        train = partial(
+            train_stage,
+            stage,
+            [f"data.dataset_dir=[{cohort}]", *settings],
+            config=[recipe],
+            output=folder,
+            init=parent,
+        )
+        _step(f"{part.name}: train {stage} ({' '.join(settings)})", folder / "done", train)
         (folder / "done").touch()
         parent = folder
     assert parent is not None

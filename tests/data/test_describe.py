@@ -1,20 +1,24 @@
 """`fmrilm describe`: train-only, joined by id, resumable, friendly."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
 from fmrilm import cli
-from fmrilm.data import describe as module
+from fmrilm.data import measuring, rewording
 from fmrilm.data.cohort import Cohort
 from fmrilm.data.describe import describe
 from fmrilm.data.store import write_store
+from fmrilm.descriptors import Connectivity
+from fmrilm.errors import InputError
 
 
 @pytest.fixture
 def folder(tmp_path):
-    scans = make_scans(20, n_timepoints=40)
+    scans = make_scans(20, n_timepoints=80)
     scans[7][3] = np.nan
     samples = [(f"sub{i:02d}", "1", scan) for i, scan in enumerate(scans)]
     store = tmp_path / "data_resampled.h5"
@@ -60,10 +64,10 @@ def test_z_is_learned_from_the_training_scans_only(folder):
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(folder, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 6)
+    monkeypatch.setattr(measuring, "CHUNK", 6)
     describe(folder, jobs=1)
     expected = read(folder)
-    real, calls = module._measure_chunk, []
+    real, calls = measuring._measure_chunk, []
 
     def fail_at_the_third(scans, descriptor, path):
         calls.append(path)
@@ -71,11 +75,11 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(folder, monkeypatch):
             raise KeyboardInterrupt
         return real(scans, descriptor, path)
 
-    monkeypatch.setattr(module, "_measure_chunk", fail_at_the_third)
+    monkeypatch.setattr(measuring, "_measure_chunk", fail_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         describe(folder, jobs=1, refresh=True)
     calls.clear()
-    monkeypatch.setattr(module, "_measure_chunk", lambda *a: (calls.append(a), real(*a))[1])
+    monkeypatch.setattr(measuring, "_measure_chunk", lambda *a: (calls.append(a), real(*a))[1])
     describe(folder, jobs=1, seed=0, refresh=False)
     # The old table is complete for this key, so nothing is made again until it is gone.
     assert not calls
@@ -95,7 +99,7 @@ def test_a_complete_family_is_not_made_again(folder, capsys):
 
 
 def test_two_workers_write_the_same_table(folder, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 6)
+    monkeypatch.setattr(measuring, "CHUNK", 6)
     describe(folder, jobs=1)
     expected = read(folder)
     describe(folder, jobs=2, refresh=True)
@@ -141,3 +145,43 @@ def test_an_atlas_without_networks_is_refused(folder, capsys):
         cli.main(["describe", str(folder)])
     assert ended.value.code == 2
     assert "has no networks" in capsys.readouterr().err
+
+
+def test_the_gallery_is_one_file_with_figures_and_ticked_sentences(folder):
+    describe(folder, types="fc,gradient,graph,ica,dynamics,regions", jobs=1, gallery=1)
+    page = (folder / "descriptors_rewritten/gallery.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 6
+    assert 'class="sentence false"' not in page
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+    assert "z = " in page
+
+
+def test_a_rewriter_is_asked_once_per_text_and_bad_wordings_are_not_used(folder, monkeypatch):
+    asked = []
+
+    def reword(text):
+        asked.append(text)
+        return text.replace("markedly", "somewhat")
+
+    monkeypatch.setattr(rewording, "make_rewriter", lambda name: reword)
+    describe(folder, jobs=1, rewriter="any", gallery=0)
+    table = read(folder)
+    strong = table["summary_template"].str.contains("markedly")
+    assert strong.any()
+    assert (table["summary"] == table["summary_template"]).all()
+    assert set(asked) == set(table["summary_template"])
+
+
+def test_a_rewriter_address_needs_a_model():
+    with pytest.raises(InputError, match="behind a #"):
+        rewording.make_rewriter("http://localhost:8000/v1")
+
+
+def test_a_reference_describes_new_scans_as_the_table_does(folder):
+    describe(folder, jobs=1, gallery=0)
+    with np.load(folder / "descriptors_rewritten/fc_reference.npz") as state:
+        family = Connectivity(NETWORKS).set_state(dict(state))
+    row = read(folder).iloc[3]
+    scan = Cohort(folder).read(3)[0]
+    z = family.z_scores(family.transform([scan])).iloc[0]
+    assert z["fc__Vis__Default_z"] == pytest.approx(row["fc__Vis__Default_z"])

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from descriptors.builders import NETWORKS
 
+from descriptors.builders import NETWORKS
 from fmrilm.descriptors import DESCRIPTORS
 
 LABELS = np.unique(NETWORKS, return_inverse=True)[1]
@@ -31,7 +31,7 @@ def test_an_effect_of_one_sd_is_told_on_its_side(effect, name, measure):
     rng = np.random.default_rng(0)
     options = {}
     if name == "ica":  # five networks that cover everything have no independent maps: give them
-        options["maps"] = np.stack([LABELS == k for k in range(5)]).astype(float)
+        options["maps"] = np.stack([k == LABELS for k in range(5)]).astype(float)
     family = DESCRIPTORS[name](NETWORKS, **options)
     family.fit([make_person(rng, 0) for _ in range(150)])
     affected = [make_person(rng, effect) for _ in range(150)]

@@ -11,46 +11,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fmrilm.data.cohort import DESCRIPTOR_FOLDER, STORE_FILE, Cohort
-from fmrilm.data.progress import track
-from fmrilm.descriptors import COUNTS, DESCRIPTORS, Descriptor
+from fmrilm.data.measuring import Scans, fit_template, measure_cohort, save_arrays
+from fmrilm.data.rewording import reword_texts
+from fmrilm.descriptors import DESCRIPTORS, Descriptor
 from fmrilm.errors import InputError
-
-CHUNK = 64  # scans per job: the unit of parallel work and of resuming
-
-
-class Scans(Sequence[np.ndarray]):
-    """Some scans of a cohort as a sequence that reads each one when it is asked for.
-
-    Regions that cannot be used are NaN. Cheap to pickle, so worker processes read for themselves.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    indices : sequence of int
-        Positions in the store.
-    """
-
-    def __init__(self, cohort: Cohort, indices: Iterable[int]) -> None:
-        self.cohort = cohort
-        self.indices = [int(index) for index in indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, item: Any) -> Any:
-        if isinstance(item, slice):
-            return Scans(self.cohort, self.indices[item])
-        series, usable = self.cohort.read(self.indices[item])
-        return np.where(usable[:, None], series, np.float32(np.nan))
 
 
 def describe(
@@ -62,6 +34,8 @@ def describe(
     seed: int = 0,
     paraphrases: int = 1,
     refresh: bool = False,
+    gallery: int = 2,
+    rewriter: str = "",
 ) -> None:
     """Write the text descriptors of a cohort.
 
@@ -84,6 +58,11 @@ def describe(
         Wordings per scan: `summary`, then `summary_2` and so on.
     refresh : bool
         Make everything again, also what is complete.
+    gallery : int
+        Scans shown in gallery.html, figures beside sentences; 0 makes none.
+    rewriter : str
+        A Hugging Face model or folder, or URL#MODEL of an OpenAI-compatible endpoint (its key in
+        FMRILM_REWRITER_KEY), that rewords the texts; a wording that changes a fact is not used.
 
     Raises
     ------
@@ -99,62 +78,86 @@ def describe(
     place = folder or data
     if place is None:
         raise InputError("say which cohort: fmrilm describe FOLDER --types fc")
-    if paraphrases < 1 or jobs < 0:
-        raise InputError("--paraphrases must be at least 1 and --jobs at least 0")
+    if paraphrases < 1 or jobs < 0 or gallery < 0:
+        raise InputError("--paraphrases must be at least 1, --jobs and --gallery at least 0")
     families = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))
     if not families:
         raise InputError(f"--types is empty; known families: {', '.join(sorted(DESCRIPTORS))}")
     classes = [DESCRIPTORS[name] for name in families]
     cohort = Cohort(place)
-    for family in classes:
-        _describe_family(cohort, family, jobs or os.cpu_count() or 1, seed, paraphrases, refresh)
-
-
-def _describe_family(
-    cohort: Cohort,
-    family: type[Descriptor],
-    jobs: int,
-    seed: int,
-    paraphrases: int,
-    refresh: bool,
-) -> None:
-    from rich.console import Console
-
     atlas = cohort.atlas
     if not atlas.has_networks:
         raise InputError(
             f"the atlas {atlas.name} of {cohort.folder} has no networks: write an atlas.tsv with "
             "the columns label, name and network there"
         )
+    options = _Options(jobs or os.cpu_count() or 1, seed, paraphrases, refresh, rewriter)
+    fitted = [_describe_family(cohort, family, options) for family in classes]
+    if gallery:
+        _write_gallery(cohort, fitted, gallery, seed)
+
+
+@dataclass(frozen=True)
+class _Options:
+    jobs: int
+    seed: int
+    paraphrases: int
+    refresh: bool
+    rewriter: str
+
+
+def _describe_family(cohort: Cohort, family: type[Descriptor], options: _Options) -> Descriptor:
+    """Write the files of one family, unless they are complete; return it fitted."""
+    from rich.console import Console
+
+    atlas = cohort.atlas
     descriptor = family(atlas.networks, t_r=cohort.store.t_r or 2.0, names=atlas.names)
     output = cohort.folder / DESCRIPTOR_FOLDER
-    key = _key(cohort, descriptor, seed)
+    key = _key(cohort, descriptor, options)
     table_path = output / f"{family.family}_descriptors.csv"
     reference_path = output / f"{family.family}_reference.npz"
     console = Console()
-    if not refresh and _is_complete(table_path, reference_path, key, paraphrases):
+    if not options.refresh and _is_complete(table_path, reference_path, key):
         console.print(f"{family.family}: complete, nothing to do ({table_path})")
-        return
+        with np.load(reference_path, allow_pickle=False) as state:
+            return descriptor.set_state(dict(state))
     parts = output / f".{family.family}_parts_{key}"
-    if refresh:
+    if options.refresh:
         shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True, exist_ok=True)
-    _fit_template(cohort, descriptor, parts / "template.npz")
-    measures = _measure(cohort, descriptor, parts, jobs)
+    fit_template(cohort, descriptor, parts / "template.npz")
+    measures = measure_cohort(cohort, descriptor, parts, options.jobs)
     descriptor.fit_distribution(measures[(cohort.table["split"] == "train").to_numpy()])
-    _write(cohort, descriptor, measures, seed, paraphrases, table_path)
+    _write(cohort, descriptor, measures, options, table_path, parts)
     state = {name: np.asarray(value) for name, value in descriptor.state().items()}
-    _save(reference_path, {**state, "key": np.asarray(key)})
+    save_arrays(reference_path, {**state, "key": np.asarray(key)})
     shutil.rmtree(parts)
     short = int((measures[descriptor.measure_names()].isna().all(axis=1)).sum())
     note = f", {short} with too little data" if short else ""
     console.print(f"{family.family}: {len(measures)} scans{note} -> {table_path}")
+    return descriptor
 
 
-def _key(cohort: Cohort, descriptor: Descriptor, seed: int) -> str:
+def _write_gallery(cohort: Cohort, fitted: list[Descriptor], count: int, seed: int) -> None:
+    from rich.console import Console
+
+    from fmrilm.data.gallery import write_gallery
+
+    held_out = np.flatnonzero(cohort.table["split"] != "train")[:count]
+    chosen = held_out if len(held_out) else np.arange(min(count, len(cohort)))
+    ids = [(cohort.store.subjects[i], cohort.store.sessions[i]) for i in chosen]
+    series = Scans(cohort, chosen)
+    scans = [(*names, scan) for names, scan in zip(ids, series, strict=True)]
+    path = cohort.folder / DESCRIPTOR_FOLDER / "gallery.html"
+    write_gallery(cohort, fitted, scans, path, seed)
+    Console().print(f"gallery -> {path}")
+
+
+def _key(cohort: Cohort, descriptor: Descriptor, options: _Options) -> str:
     """Return a hash of everything the table depends on."""
     status = (cohort.folder / STORE_FILE).stat()
-    facts = [_code(), cohort.fingerprint(), cohort.scaler.norm, status.st_size, seed]
+    facts = [_code(), cohort.fingerprint(), cohort.scaler.norm, status.st_size]
+    facts += [options.seed, options.paraphrases, options.rewriter]
     facts += [status.st_mtime_ns, descriptor.family, repr(descriptor.get_params())]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
@@ -168,80 +171,35 @@ def _code() -> str:
     return digest.hexdigest()[:12]
 
 
-def _is_complete(table: Path, reference: Path, key: str, paraphrases: int) -> bool:
+def _is_complete(table: Path, reference: Path, key: str) -> bool:
     if not (table.is_file() and reference.is_file()):
         return False
     with np.load(reference, allow_pickle=False) as state:
-        if str(state["key"]) != key:
-            return False
-    columns = pd.read_csv(table, nrows=0).columns
-    return sum(name.startswith("summary") for name in columns) == paraphrases
-
-
-def _fit_template(cohort: Cohort, descriptor: Descriptor, path: Path) -> None:
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as state:
-            descriptor.set_state(dict(state))
-        return
-    descriptor.fit_template(Scans(cohort, cohort.indices("train")))
-    _save(path, descriptor.state())
-
-
-def _measure(cohort: Cohort, descriptor: Descriptor, parts: Path, jobs: int) -> pd.DataFrame:
-    """Return the measures of all scans, in the order of the store."""
-    chunks = [range(i, min(i + CHUNK, len(cohort))) for i in range(0, len(cohort), CHUNK)]
-    paths = {chunk: parts / f"{chunk.start}.npy" for chunk in chunks}
-    done = _run(cohort, descriptor, paths, jobs)
-    for _ in track(done, f"describing {descriptor.family}", len(cohort)):
-        pass
-    values = np.concatenate([np.load(paths[chunk]) for chunk in chunks])
-    table = pd.DataFrame(values, columns=descriptor.get_feature_names_out())
-    table = table.astype(dict.fromkeys(COUNTS, int))
-    table.index = pd.Index(cohort.table["subject_id"] + "|" + cohort.table["session_id"])
-    return table
-
-
-def _run(
-    cohort: Cohort, descriptor: Descriptor, paths: dict[range, Path], jobs: int
-) -> Iterator[None]:
-    """Measure the chunks that have no file yet; yield once per scan that is done."""
-    from joblib import Parallel, delayed
-
-    waiting = [chunk for chunk, path in paths.items() if not path.is_file()]
-    yield from [None] * (len(cohort) - sum(map(len, waiting)))
-    workers = Parallel(n_jobs=min(jobs, max(1, len(waiting))), return_as="generator_unordered")
-    tasks = (delayed(_measure_chunk)(Scans(cohort, c), descriptor, paths[c]) for c in waiting)
-    for count in workers(tasks):
-        yield from [None] * count
-
-
-def _measure_chunk(scans: Scans, descriptor: Descriptor, path: Path) -> int:
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # the workers are the parallelism
-        values = np.stack([descriptor.measure_scan(series) for series in scans])
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as handle:
-        np.save(handle, values)
-    os.replace(partial, path)
-    return len(scans)
+        return str(state["key"]) == key
 
 
 def _write(
     cohort: Cohort,
     descriptor: Descriptor,
     measures: pd.DataFrame,
-    seed: int,
-    paraphrases: int,
+    options: _Options,
     path: Path,
+    parts: Path,
 ) -> None:
-    told = descriptor.explain(measures, seed=seed)
+    """Write the table and the provenance of its sentences."""
+    z = descriptor.z_scores(measures)
+    told = descriptor.explain(measures, seed=options.seed)
     columns = {"summary": [" ".join(s.text for s in sentences) for sentences in told]}
-    for n in range(2, paraphrases + 1):
-        columns[f"summary_{n}"] = descriptor.describe(measures, seed=seed + n - 1)
+    for n in range(2, options.paraphrases + 1):
+        columns[f"summary_{n}"] = descriptor.describe(measures, seed=options.seed + n - 1)
+    if options.rewriter:
+        rows = pd.concat([measures, z], axis=1).to_dict("records")
+        columns["summary_template"] = columns["summary"]
+        columns["summary"] = reword_texts(
+            columns["summary"], rows, descriptor, options.rewriter, parts
+        )
     ids = cohort.table[["subject_id", "session_id"]].set_axis(measures.index)
-    texts = pd.DataFrame(columns, index=measures.index)
-    table = pd.concat([ids, measures, descriptor.z_scores(measures), texts], axis=1)
+    table = pd.concat([ids, measures, z, pd.DataFrame(columns, index=measures.index)], axis=1)
     partial = path.with_suffix(".partial")
     table.to_csv(partial, index=False)
     os.replace(partial, path)
@@ -251,10 +209,3 @@ def _write(
             entry = {"subject_id": subject, "session_id": session}
             facts = [{"text": s.text, "facts": [vars(f) for f in s.facts]} for s in sentences]
             handle.write(json.dumps({**entry, "sentences": facts}) + "\n")
-
-
-def _save(path: Path, state: dict[str, np.ndarray]) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as handle:
-        np.savez(handle, **state)  # type: ignore[arg-type]
-    os.replace(partial, path)

@@ -11,7 +11,7 @@ from fmrilm.evaluation.answering import Settings, answer_question
 from fmrilm.evaluation.generations import write_generations
 from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult, write_results
-from fmrilm.evaluation.runs import Run, find_parent, log_reading, open_cohorts, open_run
+from fmrilm.evaluation.runs import Run, find_parent, note_reading, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
 from fmrilm.evaluation.unfinished import ScoreLog, log_path
@@ -129,7 +129,8 @@ def evaluate(
         (folder / "summary.md").write_text(to_markdown(results, title), encoding="utf-8")
         print_results(results, title)
         if split == "test":
-            print(f"times the test subjects were read for this run: {log_reading(run, results)}")
+            count = note_reading(run, [f"{found.cohort}:{found.task}" for found in results])
+            print(f"times the test subjects were read for this run: {count}")
         print(f"results in {folder}")
         everything += results
     if strict and not all(result.verdict["scan_adds"] for result in everything):

@@ -12,7 +12,6 @@ from typing import Any
 from fmrilm.config import Config, load_config
 from fmrilm.data.cohort import Cohort
 from fmrilm.errors import InputError
-from fmrilm.evaluation.results import TaskResult
 from fmrilm.registry import suggest
 
 ANSWERING = ("align", "instruct")
@@ -125,15 +124,19 @@ def _check_unchanged(run: Run, cohort: Cohort) -> None:
         )
 
 
-def log_reading(run: Run, results: Sequence[TaskResult]) -> int:
+def note_reading(run: Run, asked: Sequence[str]) -> int:
     """Note in the run folder that its test subjects were looked at; return how often they were.
 
     Choosing among models by their test scores makes the scores too good; the count shows it.
+
+    Parameters
+    ----------
+    run : Run
+    asked : sequence of str
+        ``cohort:task`` of what was asked.
     """
-    path = run.folder / READINGS
-    asked = [f"{result.cohort}:{result.task}" for result in results]
-    entry = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "asked": asked}
-    with path.open("a", encoding="utf-8") as handle:
+    entry = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "asked": list(asked)}
+    with (run.folder / READINGS).open("a", encoding="utf-8") as handle:
         handle.write(json.dumps(entry) + "\n")
     return count_readings(run)
 

@@ -75,6 +75,8 @@ def train_stage(
         files = [*(config or []), *([Path(paths["config"])] if "config" in paths else [])]
     settings = load_config(files, pairs)
     cohorts = open_cohorts(settings)
+    for cohort in cohorts:
+        print(summarise(cohort))
     _quiet_transformers()
     objective, train_loader, val_loader = _BUILDERS[stage](settings, cohorts, parent)
     output.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,25 @@ def open_cohorts(config: Config) -> list[Cohort]:
                 "model.vq_model.num_rois or prepare the cohort with the model's atlas"
             )
     return cohorts
+
+
+def summarise(cohort: Cohort, at_most: int = 500) -> str:
+    """Return how many scans a cohort trains on, and which regions are masked in them.
+
+    Only the first ``at_most`` training scans are read.
+    """
+    train, val = cohort.indices("train"), cohort.indices("val")
+    masks = np.stack([cohort.read(int(i))[1] for i in train[:at_most]])
+    synthetic = " (SYNTHETIC)" if cohort.info.synthetic else ""
+    text = f"{cohort.name}{synthetic}: {len(train)} training and {len(val)} validation scans"
+    scans = int((~masks).any(1).sum())
+    if scans:
+        regions = int((~masks).any(0).sum())
+        text += (
+            f"; {regions} of {masks.shape[1]} regions constant or absent in "
+            f"{scans} of {len(masks)} scans looked at: masked"
+        )
+    return text
 
 
 def make_dataset(config: Config, cohorts: Sequence[Cohort], rows: list) -> ScanDataset:

@@ -106,9 +106,9 @@ class TokenizerObjective(Objective):
         """Return the error of each region's connectivity profile as read from its token."""
         steps = self.tokenizer.config.num_steps
         predicted = self.tokenizer.profile_head(features).unflatten(1, (steps, -1))
-        pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None].expand_as(predicted)
-        error = predicted - self.tokenizer.profiles(fmri, roi_mask)
-        return error.square()[pairs].mean()
+        pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None].to(predicted.dtype)
+        error = (predicted - self.tokenizer.profiles(fmri, roi_mask)) * pairs
+        return error.square().sum() / (steps * pairs.sum()).clamp_min(1)
 
     def export(self, folder: Path) -> None:
         """Write the tokenizer, and the language model it is aligned with where that is ours."""

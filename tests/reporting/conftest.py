@@ -1,1 +1,0 @@
-from evaluation_helpers import model, planted, run  # noqa: F401  (fixtures)

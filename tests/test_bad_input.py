@@ -1,0 +1,128 @@
+"""Wrong input at the command line: one clear sentence, exit code 2, no traceback."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import TINY_MODEL, make_cohort
+from fmrilm.cli import main
+
+
+@pytest.fixture
+def folder(cohort_folder, tmp_path):
+    """Return a copy of the test cohort that may be spoiled."""
+    return shutil.copytree(cohort_folder, tmp_path / "cohort")
+
+
+def complaint(capsys, *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*words])
+    text = capsys.readouterr().err
+    assert ended.value.code == 2, text
+    assert "Traceback" not in text
+    sentence = " ".join(text.split())
+    assert sentence.startswith("fmrilm: ")
+    return sentence
+
+
+def train(capsys, folder, *options: str) -> str:
+    words = ["train", "tokenizer", "-o", str(folder / "run"), *TINY_MODEL]
+    return complaint(capsys, *words, f"data.dataset_dir=[{folder}]", *options)
+
+
+def series(folder, index: int, change) -> None:
+    with h5py.File(folder / "data_resampled.h5", "r+") as handle:
+        values = handle[f"time_series/sample_{index}"]
+        values[...] = change(values[...])
+
+
+def test_a_missing_store(capsys, folder):
+    (folder / "data_resampled.h5").unlink()
+    assert "data_resampled.h5 not found" in train(capsys, folder)
+
+
+def test_a_file_that_is_no_hdf5(capsys, folder):
+    (folder / "data_resampled.h5").write_text("hello")
+    assert "is not an HDF5 file" in train(capsys, folder)
+
+
+def test_hdf5_of_another_layout(capsys, folder):
+    with h5py.File(folder / "data_resampled.h5", "w") as handle:
+        handle["bold"] = np.zeros((3, 4))
+    assert "has no 'time_series'" in train(capsys, folder)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_series_that_is_not_finite_is_named(capsys, folder, value):
+    split = pd.read_csv(folder / "splits.tsv", sep="\t").set_index("participant_id")["split"]
+    index = int(np.flatnonzero(split.to_numpy() == "train")[0])
+
+    def spoil(x):
+        x[2, 3] = value
+        return x
+
+    series(folder, index, spoil)
+    assert f"sample_{index} (subject sub-{index:03d}" in train(capsys, folder)
+
+
+def test_a_subject_and_session_twice(capsys, folder):
+    with h5py.File(folder / "data_resampled.h5", "r+") as handle:
+        handle["metadata/subjects"][1] = "sub-000"
+    assert "subject sub-000 session 1 occurs twice" in train(capsys, folder)
+
+
+def test_a_participant_twice(capsys, folder):
+    path = folder / "participants.tsv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows, rows[1]]) + "\n")
+    assert "subject sub-000 occurs twice" in train(capsys, folder)
+
+
+def test_a_participant_that_is_missing(capsys, folder):
+    path = folder / "participants.tsv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    assert "no row for subject sub-039" in train(capsys, folder)
+
+
+def test_another_number_of_regions_than_the_models(capsys, folder):
+    message = train(capsys, folder, "model.vq_model.num_rois=7")
+    assert "has 12 regions, the model has 7" in message
+
+
+def test_an_empty_split(capsys, folder):
+    path = folder / "splits.tsv"
+    path.write_text(path.read_text().replace("\tval", "\ttrain"))
+    assert "the val split is empty" in train(capsys, folder)
+
+
+def test_a_label_column_that_is_absent(capsys, folder, runs):
+    words = ["train", "instruct", "-o", str(folder / "run"), "--init", str(runs["align"])]
+    text = complaint(
+        capsys, *words, *TINY_MODEL, f"data.dataset_dir=[{folder}]", "instruct.tasks=[ASD]"
+    )
+    assert "no label column 'ASD'" in text
+
+
+def test_an_unknown_task(capsys, runs):
+    assert "unknown task 'sexx'" in complaint(
+        capsys, "evaluate", str(runs["instruct"]), "--tasks", "sexx"
+    )
+
+
+def test_a_run_that_does_not_exist(capsys, tmp_path):
+    assert "nowhere" in complaint(capsys, "evaluate", str(tmp_path / "nowhere"))
+
+
+def test_constant_regions_are_masked_and_counted(capsys, tmp_path):
+    folder = make_cohort(tmp_path / "constant")
+    for index in range(40):
+        series(folder, index, lambda x: np.where(np.arange(12)[:, None] == 4, 1.0, x))
+    with pytest.raises(SystemExit) as ended:
+        words = ["train", "tokenizer", "-o", str(tmp_path / "run"), *TINY_MODEL]
+        options = [f"data.dataset_dir=[{folder}]", "tokenizer.clip_weight=0", "train.epochs=1"]
+        main([*words, *options])
+    assert ended.value.code == 0
+    assert "1 of 12 regions constant or absent in 28 of 28" in capsys.readouterr().out
