@@ -1,16 +1,16 @@
 """Measure the descriptor families side by side with the field's tools, and on planted effects.
 
-    OMP_NUM_THREADS=1 python benchmarks/descriptors.py graph gradients families workers planted
+    OMP_NUM_THREADS=1 python benchmarks/descriptors.py graph gradients families
 
-Prints one Markdown table per part. Times of parts on one core are CPU time, the best of several
-runs, so that other work on the machine counts little. ``gradients`` needs brainspace, ``graph``
-needs networkx; what is absent is left out and said.
+Parts: graph gradients families workers memory planted; one Markdown table each. Times of parts on
+one core are CPU time, the best of several runs, so that other work on the machine counts little.
+``gradients`` needs brainspace (left out, and said, where it is absent), ``graph`` networkx.
 """
 
 from __future__ import annotations
 
 import json
-import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -229,8 +229,25 @@ def workers() -> None:
                 }
             )
         show(rows)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"\npeak memory of the main process: {before:.0f} MB")
+
+
+def memory() -> None:
+    """Peak memory of the command (one worker: everything in one process) as the cohort grows."""
+    rows = []
+    for count in (100, 400):
+        with tempfile.TemporaryDirectory() as place:
+            simulate(place, cohort="HCP-Aging", subjects=count, seed=0)
+            code = (
+                "import resource\nfrom pathlib import Path\n"
+                "from fmrilm.data.describe import describe\n"
+                f"describe(Path({place!r}), types='fc,gradient,ica', jobs=1, gallery=0)\n"
+                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+            )
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            store = (Path(place) / "data_resampled.h5").stat().st_size / 2**20
+            peak = done.stdout.decode().split()[-1]
+            rows.append({"scans": count, "store MB": f"{store:.0f}", "peak MB": peak})
+    show(rows)
 
 
 def planted() -> None:
@@ -348,6 +365,7 @@ PARTS = {
     "gradients": gradients,
     "families": families,
     "workers": workers,
+    "memory": memory,
     "planted": planted,
 }
 
