@@ -120,9 +120,9 @@ def test_constant_regions_are_masked_and_counted(capsys, tmp_path):
     folder = make_cohort(tmp_path / "constant")
     for index in range(40):
         series(folder, index, lambda x: np.where(np.arange(12)[:, None] == 4, 1.0, x))
+    words = ["train", "tokenizer", "-o", str(tmp_path / "run"), *TINY_MODEL]
+    options = [f"data.dataset_dir=[{folder}]", "tokenizer.clip_weight=0", "train.epochs=1"]
     with pytest.raises(SystemExit) as ended:
-        words = ["train", "tokenizer", "-o", str(tmp_path / "run"), *TINY_MODEL]
-        options = [f"data.dataset_dir=[{folder}]", "tokenizer.clip_weight=0", "train.epochs=1"]
         main([*words, *options])
     assert ended.value.code == 0
     assert "1 of 12 regions constant or absent in 28 of 28" in capsys.readouterr().out

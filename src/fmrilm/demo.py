@@ -26,8 +26,8 @@ HEAT = Part(
     "activation",
     {
         "tokenizer": ["train.epochs=4"],
-        "align": ["train.epochs=1"],
-        "instruct": ["train.epochs=6", "train.batch_size=16"],
+        "align": ["train.epochs=1", "train.batch_size=8"],
+        "instruct": ["train.epochs=8", "train.batch_size=16"],
     },
 )
 SEX = Part(
@@ -36,7 +36,7 @@ SEX = Part(
     "fc",
     {
         "tokenizer": ["train.epochs=6"],
-        "align": ["train.epochs=1"],
+        "align": ["train.epochs=1", "train.batch_size=8"],
         "instruct": ["train.epochs=8"],
     },
 )

@@ -53,7 +53,7 @@ EFFECTS: tuple[Effect, ...] = (
     # F against M; the same in every cohort, so that a model can be carried from one to another
     *_plant(
         "sex",
-        1.1,
+        1.0,
         "+Default:Default -SomMot:SomMot +Vis:Default -Vis:SomMot +Limbic:Default "
         "-SomMot:DorsAttn +Limbic:Cont -Vis:SalVentAttn +Subcortex:Subcortex -DorsAttn:Cont",
     ),
