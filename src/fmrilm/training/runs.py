@@ -10,6 +10,7 @@ from typing import Any
 
 import fmrilm
 from fmrilm.data.cohort import Cohort
+from fmrilm.data.trained_on import write_trained_on
 from fmrilm.errors import InputError
 
 
@@ -23,6 +24,7 @@ def write_lineage(output: Path, stage: str, parent: Path | None, cohorts: list[C
                 "folder": str(cohort.folder.resolve()),
                 "fingerprint": cohort.fingerprint(),
                 "synthetic": cohort.info.synthetic,
+                "scaling": cohort.scaler.to_dict(),
             }
             for cohort in cohorts
         },
@@ -30,6 +32,7 @@ def write_lineage(output: Path, stage: str, parent: Path | None, cohorts: list[C
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     (output / "lineage.json").write_text(json.dumps(lineage, indent=2), encoding="utf-8")
+    write_trained_on(output, cohorts)
 
 
 def read_lineage(output: Path) -> dict[str, Any]:
