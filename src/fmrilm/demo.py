@@ -27,7 +27,7 @@ HEAT = Part(
     {
         "tokenizer": ["train.epochs=4"],
         "align": ["train.epochs=1", "train.batch_size=8"],
-        "instruct": ["train.epochs=8", "train.batch_size=16"],
+        "instruct": ["train.epochs=7", "train.batch_size=16"],
     },
 )
 SEX = Part(
@@ -35,7 +35,7 @@ SEX = Part(
     "demo_synthetic.yaml",
     "fc",
     {
-        "tokenizer": ["train.epochs=6"],
+        "tokenizer": ["train.epochs=5"],
         "align": ["train.epochs=1", "train.batch_size=8"],
         "instruct": ["train.epochs=8"],
     },
