@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import TINY_MODEL, make_cohort
 from fmrilm.cli import main
+from small import TINY_MODEL, make_cohort
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 
-from conftest import POINTS, ROIS
 from fmrilm.errors import InputError
 from fmrilm.evaluation.estimators import FMRILMClassifier, FMRILMRegressor, FMRILMTransformer
+from small import POINTS, ROIS
 
 ESTIMATORS = [FMRILMTransformer, FMRILMClassifier, FMRILMRegressor]
 # The input shape is that of the run, so the checks that make up their own data do not apply.

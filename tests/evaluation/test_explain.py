@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROIS
 from fmrilm.errors import InputError
 from fmrilm.evaluation.explain import explain
+from small import ROIS
 
 
 def test_a_real_run_is_explained_in_table_picture_and_json(runs, tmp_path, capsys):

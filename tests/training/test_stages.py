@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import POINTS, ROIS, make_cohort
 from fmrilm.config import AlignConfig, TokenizerStageConfig, load_config
 from fmrilm.data.cohort import Cohort
 from fmrilm.data.collate import DescriptionCollator, Question, QuestionCollator
@@ -26,6 +25,7 @@ from fmrilm.training.build import (
 from fmrilm.training.instruction import InstructObjective
 from fmrilm.training.scans import ScanFeatures
 from fmrilm.training.tokenizer import TokenizerObjective
+from small import POINTS, ROIS, make_cohort
 
 
 def fit(objective, batch, steps: int, lr: float = 3e-3) -> tuple[float, float]:

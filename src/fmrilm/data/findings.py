@@ -42,7 +42,7 @@ def show(findings: list[Finding], title: str, as_json: bool) -> int:
 
     console = Console()
     if not ordered:
-        console.print(f"{title}: nothing found", style="green", highlight=False)
+        console.print(f"{title}: nothing found", style="green", highlight=False, soft_wrap=True)
         return 0
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("level", "finding", "fix"):

@@ -231,7 +231,9 @@ def write_participants(
             added = map_phenotypes(theirs, generic, new)
         else:
             added = pd.DataFrame({"participant_id": new})
-        table = pd.concat([table, added], ignore_index=True) if len(table) else added
+        # An empty table would still turn the numbers of the other into floats.
+        both = [one for one in (table, added) if len(one)]
+        table = pd.concat(both, ignore_index=True) if both else added
     path = folder / "splits.tsv"
     before = read_splits(path) if path.is_file() else {}
     raw = [target.removesuffix("_enc") for target in info.targets]
