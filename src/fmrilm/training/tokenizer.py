@@ -104,8 +104,7 @@ class TokenizerObjective(Objective):
 
     def profile_loss(self, features: Tensor, fmri: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the error of each region's connectivity profile as read from its token."""
-        steps = self.tokenizer.config.num_steps
-        predicted = self.tokenizer.profile_head(features).unflatten(1, (steps, -1))
+        predicted = self.tokenizer.predict_profiles(features)
         pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None].expand_as(predicted)
         error = predicted - self.tokenizer.profiles(fmri, roi_mask)
         return error.square()[pairs].mean()
