@@ -40,6 +40,10 @@ class TokenizerConfig:
     drop_path: float = 0.1  # probability of skipping a block in training
     dropout: float = 0.0  # dropout inside the MLPs
     attn_mode: str = "sdpa"  # sdpa | flash_attn | normal: all run torch's sdpa
+    qk_norm: bool = False  # LayerNorm on the queries and keys of each head
+    gate_attn: str = "none"  # none | headwise | elementwise: sigmoid gate on attention's output
+    gradient_checkpointing: bool = False  # less memory, a third more computing
+    roi_embed: str = "learned"  # learned | coords: which region a token is of, by table or centroid
     roi_profile: bool = True  # add each region's connectivity profile to its token
     quantizer: str = "vq"  # an entry of the quantizer registry
     codebook_size: int = 8192  # number of codes (VQ)
@@ -387,6 +391,8 @@ def check_config(config: Config) -> None:
         "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
         "tokenizer.clip_loss_type": (config.tokenizer.clip_loss_type, ("clip", "siglip")),
         "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16")),
+        "model.vq_model.gate_attn": (vq.gate_attn, ("none", "headwise", "elementwise")),
+        "model.vq_model.roi_embed": (vq.roi_embed, ("learned", "coords")),
         "model.vq_model.attn_mode": (vq.attn_mode, ("sdpa", "flash_attn", "normal")),
     }
     for key, (value, known) in choices.items():

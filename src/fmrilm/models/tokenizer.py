@@ -15,7 +15,15 @@ from fmrilm.config import TokenizerConfig
 from fmrilm.errors import InputError
 from fmrilm.models.masks import attention_bias
 from fmrilm.models.quantizers import QuantizerOutput, build_quantizer
-from fmrilm.models.vit import Blocks, connectivity, from_patches, init_weights, to_patches
+from fmrilm.models.regions import CoordinateEmbedding, check_centroids
+from fmrilm.models.vit import (
+    BlockOptions,
+    Blocks,
+    connectivity,
+    from_patches,
+    init_weights,
+    to_patches,
+)
 
 
 @dataclass
@@ -50,25 +58,87 @@ class FMRITokenizer(nn.Module):
         self.config = config
         width, depth, heads = config.size
         self.patch_embed = nn.Linear(config.patch_size, width)
-        self.roi_embed = nn.Parameter(torch.randn(config.num_rois, width) * 0.02)
+        self.roi_embed = self._region_embedding(width, 0.02)
         self.step_embed = nn.Parameter(torch.randn(config.num_steps, width) * 0.02)
-        self.encoder = Blocks(width, depth, heads, config.drop_path, config.dropout)
+        options = BlockOptions(
+            config.drop_path,
+            config.dropout,
+            config.qk_norm,
+            config.gate_attn,
+            config.gradient_checkpointing,
+        )
+        self.encoder = Blocks(width, depth, heads, options)
         self.quantizer = build_quantizer(config)
         self.decoder_embed = nn.Linear(width, width)
-        self.decoder_roi_embed = nn.Parameter(torch.randn(config.num_rois, width) * 0.02)
+        self.decoder_roi_embed = self._region_embedding(width, 0.02)
         self.decoder_step_embed = nn.Parameter(torch.randn(config.num_steps, width) * 0.02)
-        self.decoder = Blocks(width, config.decoder_depth, heads, 0.0, config.dropout)
+        still = dataclasses.replace(options, drop_path=0.0)
+        self.decoder = Blocks(width, config.decoder_depth, heads, still)
         self.head = nn.Linear(width, config.patch_size)
         init_weights(self)
         if config.roi_profile:
             # A region's connectivity profile is embedded as the sum of its partners' embeddings,
             # weighted by how far its connection to them is from that of the training scans.
-            self.profile_embed = nn.Parameter(torch.randn(config.num_rois, width))
-            self.profile_head = nn.Linear(width, config.num_rois)
+            self.profile_embed = self._region_embedding(width, 1.0)
+            self.profile_head = nn.Linear(width, width if self.uses_coords else config.num_rois)
             self.profile_mean: Tensor
             self.register_buffer("profile_mean", torch.zeros(config.num_rois, config.num_rois))
             self.profile_sd: Tensor
             self.register_buffer("profile_sd", torch.ones(config.num_rois, config.num_rois))
+        if self.uses_coords:
+            self.centroids: Tensor
+            self.register_buffer("centroids", torch.full((config.num_rois, 3), torch.nan))
+        for module in self.modules():
+            if isinstance(module, CoordinateEmbedding):
+                module.reset()
+
+    def _region_embedding(self, width: int, std: float) -> nn.Parameter | CoordinateEmbedding:
+        if self.uses_coords:
+            return CoordinateEmbedding(width, std)
+        return nn.Parameter(torch.randn(self.config.num_rois, width) * std)
+
+    @property
+    def uses_coords(self) -> bool:
+        """Whether regions are told apart by their centroids rather than by a learned table."""
+        return self.config.roi_embed == "coords"
+
+    def region_table(self, name: str) -> Tensor:
+        """Return the embeddings (R, D) of the regions: ``roi_embed``, ``decoder_roi_embed`` ..."""
+        embedding = getattr(self, name)
+        if isinstance(embedding, Tensor):
+            return embedding
+        if self.centroids.isnan().any():
+            raise InputError("the tokenizer has no centroids: call set_centroids(atlas.centroids)")
+        return embedding(self.centroids)
+
+    def set_centroids(self, centroids: Tensor, atlas: str = "of the cohort") -> None:
+        """Say where the regions are, in MNI mm, shape (R, 3); for ``roi_embed: coords``."""
+        self.centroids.copy_(check_centroids(centroids, self.config.num_rois, atlas))
+
+    def for_atlas(self, centroids: Tensor, atlas: str = "of the cohort") -> FMRITokenizer:
+        """Return this tokenizer for the regions of another atlas, with the same weights.
+
+        Mean and spread of the connectivity belong to the atlas: :meth:`fit_profiles` learns them
+        anew.
+
+        Raises
+        ------
+        InputError
+            If the regions are told apart by a learned table, or have no centroids.
+        """
+        if not self.uses_coords:
+            raise InputError(
+                "this tokenizer learned one embedding per region of its atlas: only one trained "
+                "with model.vq_model.roi_embed=coords goes on with another"
+            )
+        moved = type(self)(dataclasses.replace(self.config, num_rois=len(centroids)))
+        moved.set_centroids(centroids, atlas)
+        of_atlas = ("centroids", "profile_mean", "profile_sd")
+        state = {k: v for k, v in self.state_dict().items() if k not in of_atlas}
+        missing, unexpected = moved.load_state_dict(state, strict=False)
+        assert set(missing) <= set(of_atlas)
+        assert not unexpected
+        return moved.train(self.training)
 
     @property
     def codebook_size(self) -> int:
@@ -78,7 +148,7 @@ class FMRITokenizer(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.roi_embed.device
+        return self.patch_embed.weight.device
 
     def check(self, fmri: Tensor) -> None:
         """Raise :class:`InputError` if scans (B, R, T) do not fit the model."""
@@ -118,12 +188,13 @@ class FMRITokenizer(nn.Module):
         fmri = fmri * roi_mask[:, :, None]
         x = self.patch_embed(to_patches(fmri, self.config.patch_size))  # (B, N, D)
         steps = self.config.num_steps
-        x = x + self.roi_embed.repeat(steps, 1)
+        x = x + self.region_table("roi_embed").repeat(steps, 1)
         x = x + self.step_embed.repeat_interleave(self.config.num_rois, 0)
         if self.config.roi_profile:
             profile = self.profiles(fmri, roi_mask)  # (B, S, R, R)
             used = roi_mask.sum(1).clamp_min(1)[:, None, None, None]
-            x = x + (profile @ self.profile_embed / used.sqrt()).flatten(1, 2)
+            partners = self.region_table("profile_embed")
+            x = x + (profile @ partners / used.sqrt()).flatten(1, 2)
         return self.encoder(x, self._bias(roi_mask, x.dtype))
 
     def profiles(self, fmri: Tensor, roi_mask: Tensor) -> Tensor:
@@ -134,6 +205,13 @@ class FMRITokenizer(nn.Module):
         z = connectivity(fmri, roi_mask, self.config.patch_size)
         pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None]
         return (z - self.profile_mean) / self.profile_sd * pairs
+
+    def predict_profiles(self, features: Tensor) -> Tensor:
+        """Return every region's connectivity profile as its tokens (B, N, D) tell it, (B, S, R, R)."""
+        x = self.profile_head(features)
+        if self.uses_coords:
+            x = x @ self.region_table("profile_embed").T / x.shape[-1] ** 0.5
+        return x.unflatten(1, (self.config.num_steps, -1))
 
     @torch.no_grad()
     def fit_profiles(self, scans: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -165,7 +243,7 @@ class FMRITokenizer(nn.Module):
             shape = (len(codes), self.config.num_rois)
             roi_mask = torch.ones(shape, dtype=torch.bool, device=codes.device)
         x = self.decoder_embed(codes)
-        x = x + self.decoder_roi_embed.repeat(self.config.num_steps, 1)
+        x = x + self.region_table("decoder_roi_embed").repeat(self.config.num_steps, 1)
         x = x + self.decoder_step_embed.repeat_interleave(self.config.num_rois, 0)
         x = self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
         return from_patches(x, self.config.num_rois) * roi_mask[:, :, None]

@@ -6,9 +6,12 @@ P time points per patch, D features.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class DropPath(nn.Module):
@@ -27,35 +30,64 @@ class DropPath(nn.Module):
         return x * x.new_empty(shape).bernoulli_(keep) / keep
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention through torch's fused kernel."""
+@dataclass(frozen=True)
+class BlockOptions:
+    """What may differ between transformer blocks of the same size."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    drop_path: float = 0.0  # of the last block; earlier ones less
+    dropout: float = 0.0  # inside the MLPs
+    qk_norm: bool = False  # LayerNorm on the queries and keys of each head
+    gate_attn: str = "none"  # none | headwise | elementwise
+    gradient_checkpointing: bool = False  # recompute blocks in the backward pass
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention through torch's fused kernel.
+
+    ``qk_norm`` normalises queries and keys (arXiv 2302.05442); ``gate_attn`` multiplies what
+    attention returns by a sigmoid of the input, one gate per head or per feature (arXiv
+    2505.06708). The gates' weights are the last rows of ``qkv``.
+    """
+
+    def __init__(self, width: int, heads: int, options: BlockOptions) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.gates = {"none": 0, "headwise": heads, "elementwise": width}[options.gate_attn]
+        self.qkv = nn.Linear(width, 3 * width + self.gates)
         self.proj = nn.Linear(width, width)
+        self.q_norm: nn.Module | None = None
+        self.k_norm: nn.Module | None = None
+        if options.qk_norm:
+            self.q_norm = nn.LayerNorm(width // heads, eps=1e-6)
+            self.k_norm = nn.LayerNorm(width // heads, eps=1e-6)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the attended features, shape (B, N, D)."""
         B, N, D = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x)
+        gate = qkv[..., 3 * D :]
+        q, k, v = qkv[..., : 3 * D].unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, N, D / heads)
-        return self.proj(x.transpose(1, 2).reshape(B, N, D))
+        x = x.transpose(1, 2)  # (B, N, heads, D / heads)
+        if self.gates:
+            x = x * gate.sigmoid().view(B, N, self.heads, -1)
+        return self.proj(x.reshape(B, N, D))
 
 
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int, drop_path: float = 0.0, dropout: float = 0.0):
+    def __init__(self, width: int, heads: int, drop_path: float, options: BlockOptions) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, heads, options)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            nn.Dropout(options.dropout),
             nn.Linear(4 * width, width),
         )
         self.drop_path = DropPath(drop_path)
@@ -70,17 +102,22 @@ class Blocks(nn.Module):
     """A stack of blocks with a final norm; the drop-path rate grows with depth."""
 
     def __init__(
-        self, width: int, depth: int, heads: int, drop_path: float = 0.0, dropout: float = 0.0
+        self, width: int, depth: int, heads: int, options: BlockOptions | None = None
     ) -> None:
         super().__init__()
-        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(width, heads, rate, dropout) for rate in rates)
+        options = options or BlockOptions()
+        rates = [options.drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(width, heads, rate, options) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.gradient_checkpointing = options.gradient_checkpointing
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the normalised output tokens, shape (B, N, D)."""
         for block in self.blocks:
-            x = block(x, bias)
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, bias, use_reentrant=False)
+            else:
+                x = block(x, bias)
         return self.norm(x)
 
 

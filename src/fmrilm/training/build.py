@@ -207,6 +207,13 @@ def build_tokenizer_stage(
         if parent is None
         else FMRITokenizer.from_pretrained(parent / "model")
     )
+    if tokenizer.uses_coords:
+        atlas = cohorts[0].atlas
+        centroids = torch.from_numpy(atlas.centroids).float()
+        is_new = parent is not None and len(atlas) != tokenizer.config.num_rois
+        if is_new:
+            tokenizer = tokenizer.for_atlas(centroids, atlas.name)
+        tokenizer.set_centroids(centroids, atlas.name)
     embeddings, language_model, texts = None, None, []
     rows = {split: split_rows(cohorts, split) for split in ("train", "val")}
     if config.tokenizer.clip_weight > 0:

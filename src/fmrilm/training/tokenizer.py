@@ -104,11 +104,10 @@ class TokenizerObjective(Objective):
 
     def profile_loss(self, features: Tensor, fmri: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the error of each region's connectivity profile as read from its token."""
-        steps = self.tokenizer.config.num_steps
-        predicted = self.tokenizer.profile_head(features).unflatten(1, (steps, -1))
+        predicted = self.tokenizer.predict_profiles(features)  # (B, S, R, R)
         pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None].to(predicted.dtype)
         error = (predicted - self.tokenizer.profiles(fmri, roi_mask)) * pairs
-        return error.square().sum() / (steps * pairs.sum()).clamp_min(1)
+        return error.square().sum() / (predicted.shape[1] * pairs.sum()).clamp_min(1)
 
     def export(self, folder: Path) -> None:
         """Write the tokenizer, and the language model it is aligned with where that is ours."""

@@ -1,0 +1,133 @@
+import dataclasses
+
+import pytest
+import torch
+
+from fmrilm.config import TokenizerConfig, load_config
+from fmrilm.errors import InputError
+from fmrilm.models.tokenizer import FMRITokenizer
+
+R, T = 6, 32
+CENTROIDS = torch.randn(R, 3, generator=torch.Generator().manual_seed(1)) * 40
+
+
+def make(**options) -> FMRITokenizer:
+    torch.manual_seed(0)
+    values = {"num_rois": R, "num_timestamp": T, "patch_size": 16, "enc_cls": "vit_tiny"}
+    values |= {"n_embd": 16, "n_layer": 2, "n_head": 2, "codebook_size": 32, "code_dim": 8}
+    tokenizer = FMRITokenizer(TokenizerConfig(**values | options)).eval()
+    if tokenizer.uses_coords:
+        tokenizer.set_centroids(CENTROIDS)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "millions"),
+    [
+        ("vit_tiny", (96, 3, 4), 0.3),
+        ("vit_small", (384, 12, 6), 21.3),
+        ("vit_base", (768, 12, 12), 85.1),
+        ("vit_large", (1024, 24, 16), 302.3),
+    ],
+)
+def test_presets_have_the_published_sizes(name, size, millions):
+    with torch.device("meta"):
+        tokenizer = FMRITokenizer(TokenizerConfig(enc_cls=name, roi_profile=False))
+    assert tokenizer.config.size == size
+    count = sum(p.numel() for p in tokenizer.encoder.parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4, 8, 16, 32])
+def test_any_divisor_is_a_patch_size(patch_size):
+    tokenizer = make(patch_size=patch_size)
+    assert tokenizer.tokenize(torch.randn(1, R, T)).shape == (1, R * T // patch_size)
+
+
+@pytest.mark.parametrize("gate", ["none", "headwise", "elementwise"])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_attention_options_are_what_plain_formulas_give(gate, qk_norm):
+    tokenizer = make(gate_attn=gate, qk_norm=qk_norm)
+    attention = tokenizer.encoder.blocks[0].attn
+    x = torch.randn(2, 5, 16)
+    rows = attention.qkv(x)
+    assert rows.shape[-1] == 48 + {"none": 0, "headwise": 2, "elementwise": 16}[gate]
+    expected = torch.zeros(2, 5, 16)
+    for head in range(2):
+        part = slice(8 * head, 8 * head + 8)
+        q, k, v = (rows[..., 16 * i : 16 * i + 16][..., part] for i in range(3))
+        if qk_norm:
+            q, k = (torch.nn.functional.layer_norm(one, (8,), eps=1e-6) for one in (q, k))
+        out = (q @ k.transpose(1, 2) / 8**0.5).softmax(-1) @ v
+        if gate == "headwise":
+            out = out * rows[..., 48 + head : 49 + head].sigmoid()
+        if gate == "elementwise":
+            out = out * rows[..., 48:][..., part].sigmoid()
+        expected[..., part] = out
+    torch.testing.assert_close(attention(x, None), attention.proj(expected), atol=1e-6, rtol=1e-4)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    x = torch.randn(2, R, T)
+    gradients = []
+    for on in (False, True):
+        tokenizer = make(gradient_checkpointing=on, drop_path=0.0).train()
+        tokenizer(x).reconstruction.square().mean().backward()
+        gradients.append([p.grad for p in tokenizer.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_gradient_checkpointing_keeps_fewer_tensors():
+    kept = []
+    for on in (False, True):
+        tokenizer = make(gradient_checkpointing=on, drop_path=0.0, n_layer=4).train()
+        sizes: list[int] = []
+
+        def pack(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            tokenizer(torch.randn(2, R, T))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_centroids_replace_the_tables_and_their_order_is_free():
+    tokenizer = make(roi_embed="coords")
+    x, order = torch.randn(2, R, T), torch.randperm(R)
+    before = tokenizer.reconstruct(x)
+    moved = tokenizer.for_atlas(CENTROIDS[order])
+    torch.testing.assert_close(moved.reconstruct(x[:, order]), before[:, order])
+    assert not any(p.shape[0] == R for p in tokenizer.parameters() if p.ndim == 2)
+
+
+def test_a_tokenizer_with_centroids_goes_on_with_another_atlas(tmp_path):
+    tokenizer = make(roi_embed="coords")
+    more = torch.cat([CENTROIDS, CENTROIDS + 5])
+    moved = tokenizer.for_atlas(more)
+    assert moved.config == dataclasses.replace(tokenizer.config, num_rois=2 * R)
+    assert moved.tokenize(torch.randn(1, 2 * R, T)).shape == (1, 4 * R)
+    moved.save_pretrained(tmp_path)
+    again = FMRITokenizer.from_pretrained(tmp_path)
+    assert torch.equal(again.centroids, more)
+
+
+def test_a_tokenizer_with_a_table_does_not():
+    with pytest.raises(InputError, match="roi_embed=coords"):
+        make().for_atlas(CENTROIDS)
+
+
+def test_missing_centroids_are_counted():
+    tokenizer = make(roi_embed="coords")
+    gaps = CENTROIDS.clone()
+    gaps[1] = torch.nan
+    with pytest.raises(InputError, match="5 of 6 regions"):
+        tokenizer.set_centroids(gaps)
+
+
+@pytest.mark.parametrize("pair", ["gate_attn=headwize", "roi_embed=coord"])
+def test_unknown_options_get_a_suggestion(pair):
+    with pytest.raises(InputError, match="did you mean"):
+        load_config(overrides=[f"model.vq_model.{pair}"])
