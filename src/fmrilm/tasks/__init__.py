@@ -2,7 +2,15 @@
 
 from fmrilm.config import SCAN_MARK as SCAN
 from fmrilm.tasks import catalog as _catalog  # noqa: F401  (fills the registry)
-from fmrilm.tasks.base import TASKS, Task
-from fmrilm.tasks.messages import build_prompt
+from fmrilm.tasks.base import TASKS, Task, is_missing
+from fmrilm.tasks.messages import build_conversation, build_prompt, build_report
 
-__all__ = ["SCAN", "TASKS", "Task", "build_prompt"]
+__all__ = [
+    "SCAN",
+    "TASKS",
+    "Task",
+    "build_conversation",
+    "build_prompt",
+    "build_report",
+    "is_missing",
+]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from fmrilm.errors import InputError
 from fmrilm.registry import Registry
 
-KINDS = ("binary", "multiclass", "ordinal", "description")
+KINDS = ("binary", "multiclass", "ordinal", "regression", "description")
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,13 @@ class Task:
         Label value (as text) -> answer. In a binary task the second one is the positive class; in
         an ordinal task they are in ascending order.
     kind : str
-        ``binary``, ``multiclass``, ``ordinal`` or ``description`` (free text, no label).
+        ``binary``, ``multiclass``, ``ordinal``, ``regression`` (a number) or ``description`` (free
+        text, no label).
     reveals : tuple of str
         Columns that give the answer away; telling them to the model is refused.
+    values : tuple of float
+        The numbers that can be answered in a regression task, ascending. The predicted value is
+        their mean under the model's probabilities, so it is not bound to this grid.
     """
 
     name: str
@@ -37,6 +44,13 @@ class Task:
     answers: dict[str, str] = field(default_factory=dict)
     kind: str = "binary"
     reveals: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"task {self.name}: kind {self.kind!r} is none of {KINDS}")
+        if (self.kind == "regression") != bool(self.values):
+            raise InputError(f"task {self.name}: values go with kind regression, and only with it")
 
     @property
     def classes(self) -> list[str]:
@@ -45,7 +59,9 @@ class Task:
 
     @property
     def candidates(self) -> list[str]:
-        """Answers, in the order of the classes."""
+        """Answers, in the order of the classes; in a regression task the numbers as text."""
+        if self.values:
+            return [format(value, "g") for value in self.values]
         return list(self.answers.values())
 
     @property
@@ -54,19 +70,50 @@ class Task:
         return load_questions(self.name)
 
     def class_index(self, label: Any) -> int | None:
-        """Return the position of a label among the classes; None if it is missing.
+        """Return the position of a label among the candidates; None if it is missing.
+
+        In a regression task that is the nearest of the values.
 
         Raises
         ------
         ValueError
             If the label is none of the task's.
         """
-        if label is None or (isinstance(label, float) and math.isnan(label)):
+        if is_missing(label):
             return None
+        if self.values:
+            return self._nearest(label)
         text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
         if text not in self.answers:
             raise ValueError(f"task {self.name}: label {text!r} is none of {self.classes}")
         return self.classes.index(text)
+
+    def _nearest(self, label: Any) -> int:
+        number = float(label)
+        if not self.values[0] - 1 <= number <= self.values[-1] + 1:
+            raise ValueError(
+                f"task {self.name}: label {label!r} is outside {self.values[0]:g} to "
+                f"{self.values[-1]:g}"
+            )
+        return min(range(len(self.values)), key=lambda i: abs(self.values[i] - number))
+
+    def statement(self, class_index: int) -> str:
+        """Return the sentence that says the answer, for open-ended reports."""
+        content = _load(self.name)
+        if self.values:
+            return content["statement"].format(value=self.candidates[class_index])
+        return content["statements"][self.classes[class_index]]
+
+    def parse_statement(self, text: str) -> int | None:
+        """Return the class that a report states; None if it states none or several."""
+        if self.values:
+            before, after = _load(self.name)["statement"].split("{value}")
+            pattern = re.escape(before) + r"(-?\d+(?:\.\d+)?)" + re.escape(after)
+            numbers = [float(number) for number in re.findall(pattern, text)]
+            inside = [n for n in numbers if self.values[0] <= n <= self.values[-1]]
+            return self._nearest(inside[0]) if len(inside) == len(numbers) == 1 else None
+        found = [i for i in range(len(self.classes)) if self.statement(i) in text]
+        return found[0] if len(found) == 1 else None
 
     def parse(self, text: str) -> int | None:
         """Return the class that a generated text names; None if it names none or several.
@@ -90,8 +137,18 @@ def load_questions(name: str) -> list[str]:
     FileNotFoundError
         If the task has no prompt file.
     """
+    content = _load(name)
+    return [content["question"], *content["paraphrases"]]
+
+
+@cache
+def _load(name: str) -> dict[str, Any]:
     path = files("fmrilm.tasks") / "prompts" / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"task {name!r} has no prompt file prompts/{name}.json")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return [content["question"], *content["paraphrases"]]
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a label or fact is absent (None or NaN)."""
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -5,6 +5,11 @@ from fmrilm.tasks.base import TASKS, Task
 _LEVELS = {"0": "lower", "1": "mean", "2": "higher"}
 _AD_MARKERS = ("cdr", "cdrsb", "mmse", "av45", "av45_enc", "diagnosis", "AD")
 
+
+def _grid(first: int, last: int) -> tuple[float, ...]:
+    return tuple(float(value) for value in range(first, last + 1))
+
+
 for _task in (
     Task("sex", "sex", {"M": "Male", "F": "Female"}, reveals=("sex",)),
     Task("fluidintel_enc", "fluidintel_enc", _LEVELS, "ordinal", ("fluidintel", "fluidintel_enc")),
@@ -18,6 +23,22 @@ for _task in (
     Task("ASD", "ASD", {"0": "Control", "1": "Autism"}, reveals=("ASD", "ados", "iq")),
     Task("heat", "heat", {"0": "rest", "1": "heat"}, reveals=("heat",)),
     Task("regulate", "regulate", {"0": "passive", "1": "regulate"}, reveals=("regulate",)),
+    Task("age", "age", kind="regression", reveals=("age",), values=_grid(5, 100)),
+    Task(
+        "fluidintel",
+        "fluidintel",
+        kind="regression",
+        reveals=("fluidintel", "fluidintel_enc"),
+        values=_grid(0, 20),
+    ),
+    Task(
+        "flanker",
+        "flanker",
+        kind="regression",
+        reveals=("flanker", "flanker_enc"),
+        values=_grid(0, 10),
+    ),
     Task("describe", "", kind="description"),
+    Task("report", "", kind="description"),  # open-ended: sentences about several tasks
 ):
     TASKS.register(_task.name)(_task)

@@ -6,7 +6,7 @@ template of its language model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fmrilm.config import SCAN_MARK
@@ -35,18 +35,56 @@ def build_prompt(
         If a fact gives the answer of the task away.
     """
     check_facts(task, facts or {})
+    return "\n".join([*_context(cohort_sentence, facts or {}), ask(task, variant)])
+
+
+def build_conversation(
+    tasks: Sequence[Task],
+    variants: Sequence[int],
+    cohort_sentence: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Return what is said to the model in turn, the scan in the first turn: one task each.
+
+    Raises
+    ------
+    InputError
+        If a fact gives the answer of any task away.
+    """
+    for task in tasks:
+        check_facts(task, facts or {})
+    turns = [ask(task, variant) for task, variant in zip(tasks, variants, strict=True)]
+    return ["\n".join([*_context(cohort_sentence, facts or {}), turns[0]]), *turns[1:]]
+
+
+def ask(task: Task, variant: int = 0) -> str:
+    """Return the question of a task with its possible answers, without the scan."""
     questions = task.questions
+    parts = [f"Question: {questions[variant % len(questions)]}"]
+    if task.values:
+        parts.append("Answer with a number.")
+    elif task.candidates:
+        parts.append(f"Choose one: {', '.join(task.candidates)}.")
+    return "\n".join([*parts, "Answer:"])
+
+
+def build_report(tasks: Sequence[Task], class_indices: Sequence[int]) -> str:
+    """Return the open-ended answer: one sentence per task.
+
+    Read back with :meth:`Task.parse_statement`.
+    """
+    pairs = zip(tasks, class_indices, strict=True)
+    return " ".join(task.statement(class_index) for task, class_index in pairs)
+
+
+def _context(cohort_sentence: str, facts: Mapping[str, Any]) -> list[str]:
     parts = [SCAN_MARK]
     if cohort_sentence:
         parts.append(cohort_sentence)
     if facts:
         told = "; ".join(f"{name}: {value}" for name, value in facts.items())
         parts.append(f"Known about the participant: {told}.")
-    parts.append(f"Question: {questions[variant % len(questions)]}")
-    if task.candidates:
-        parts.append(f"Choose one: {', '.join(task.candidates)}.")
-    parts.append("Answer:")
-    return "\n".join(parts)
+    return parts
 
 
 def check_facts(task: Task, facts: Mapping[str, Any]) -> None:
