@@ -207,7 +207,7 @@ class FMRITokenizer(nn.Module):
         return (z - self.profile_mean) / self.profile_sd * pairs
 
     def predict_profiles(self, features: Tensor) -> Tensor:
-        """Return every region's connectivity profile as its tokens (B, N, D) tell it, (B, S, R, R)."""
+        """Return the connectivity profiles (B, S, R, R) that tokens (B, N, D) tell."""
         x = self.profile_head(features)
         if self.uses_coords:
             x = x @ self.region_table("profile_embed").T / x.shape[-1] ** 0.5
