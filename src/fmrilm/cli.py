@@ -35,6 +35,7 @@ COMMANDS = {
     "describe": Command("fmrilm.data.describe:describe", "Write text descriptors of a cohort."),
     "train": Command("fmrilm.training.build:train_stage", "Train one of the three stages.", True),
     "evaluate": Command("fmrilm.evaluation.evaluate:evaluate", "Score runs beside baselines."),
+    "embed": Command("fmrilm.evaluation.embed:embed", "Write features or codes of scans."),
     "report": Command("fmrilm.reporting.report:report", "Make the HTML report of runs."),
     "demo": Command("fmrilm.demo:demo", "Run the whole pipeline on real and synthetic data."),
 }
