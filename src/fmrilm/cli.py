@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate": Command("fmrilm.evaluation.evaluate:evaluate", "Score runs beside baselines."),
     "benchmark": Command("fmrilm.reporting.benchmark:benchmark", "Compare runs on one page."),
     "explain": Command("fmrilm.evaluation.explain:explain", "Show the regions answers rest on."),
+    "embed": Command("fmrilm.evaluation.embed:embed", "Write features or codes of scans."),
     "report": Command("fmrilm.reporting.report:report", "Make the HTML report of runs."),
     "demo": Command("fmrilm.demo:demo", "Run the whole pipeline on real and synthetic data."),
 }

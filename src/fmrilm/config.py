@@ -45,12 +45,15 @@ class TokenizerConfig:
     gradient_checkpointing: bool = False  # less memory, a third more computing
     roi_embed: str = "learned"  # learned | coords: which region a token is of, by table or centroid
     roi_profile: bool = True  # add each region's connectivity profile to its token
+    unit_start: bool = False  # first layers keep the series' variance: codes follow it at once
     quantizer: str = "vq"  # an entry of the quantizer registry
     codebook_size: int = 8192  # number of codes (VQ)
     code_dim: int = 128  # width of a code (VQ)
     decay: float = 0.99  # EMA decay of the codebook (VQ)
     beta: float = 1.0  # weight of the commitment loss (VQ)
     fsq_levels: list[int] = field(default_factory=lambda: [8, 8, 8, 6, 5])  # levels (FSQ)
+    num_quantizers: int = 2  # stages of residual FSQ (rfsq); codes are prod(levels) to this power
+    num_latent_tokens: int | None = None  # TiTok: this many tokens per scan instead of a grid
 
     @property
     def num_steps(self) -> int:
@@ -59,8 +62,13 @@ class TokenizerConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens per scan, regions x time patches."""
-        return self.num_rois * self.num_steps
+        """Tokens per scan: regions x time patches, or the latent tokens of TiTok."""
+        return self.num_latent_tokens or self.num_rois * self.num_steps
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that share a position in time: the regions, or all latent tokens."""
+        return self.num_latent_tokens or self.num_rois
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -157,7 +165,11 @@ class TokenizerStageConfig:
     rec_loss: str = "mse"  # mse | smooth_l1
     fc_weight: float = 0.0  # reconstruction keeps the scan's connectivity
     profile_weight: float = 1.0  # tokens keep their region's connectivity profile
-    clip_loss_type: str = "siglip"  # clip | siglip
+    spectral_weight: float = 0.0  # reconstruction keeps the amplitude of every frequency
+    domain_weight: float = 0.0  # features that cannot be told from words (gradient reversal)
+    clip_loss_type: str = "siglip"  # clip | siglip | soft_clip | soft_siglip
+    pooling: str = "mean"  # mean | cls | map: from a scan's tokens to one vector
+    text_pooling: str = "mean"  # mean | last: from a description's tokens to one vector
     clip_weight: float = 1.0  # 0: no alignment with text
     clip_dim: int = 512  # width of the shared space
 
@@ -223,6 +235,9 @@ FLAGS = {
     "mixed_precision": "train.mixed_precision",
     "save_ckpt": "train.save_ckpt",
     "clip_loss_type": "tokenizer.clip_loss_type",
+    "pooling": "tokenizer.pooling",
+    "text_pooling": "tokenizer.text_pooling",
+    "domain_weight": "tokenizer.domain_weight",
     "text_only_weight": "align.text_only_weight",
     "fmri_only_weight": "align.fmri_only_weight",
     "fmri2text_weight": "align.fmri2text_weight",
@@ -373,6 +388,10 @@ def check_config(config: Config) -> None:
         raise InputError(
             f"patch_size {vq.patch_size} does not divide num_timestamp {vq.num_timestamp}"
         )
+    if vq.num_latent_tokens is not None and vq.num_latent_tokens < 1:
+        raise InputError(f"num_latent_tokens is {vq.num_latent_tokens}: use 32, 64 or 128")
+    if min(vq.fsq_levels, default=0) < 2:
+        raise InputError(f"fsq_levels {vq.fsq_levels}: give two or more levels for each number")
     width, _, heads = vq.size
     if width % heads:
         raise InputError(f"n_embd {width} is not a multiple of n_head {heads}")
@@ -389,7 +408,12 @@ def check_config(config: Config) -> None:
         "model.lm.fmri_input": (lm.fmri_input, ("continuous", "quantized")),
         "data.length": (config.data.length, ("clip", "random_clip")),
         "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
-        "tokenizer.clip_loss_type": (config.tokenizer.clip_loss_type, ("clip", "siglip")),
+        "tokenizer.clip_loss_type": (
+            config.tokenizer.clip_loss_type,
+            ("clip", "siglip", "soft_clip", "soft_siglip"),
+        ),
+        "tokenizer.pooling": (config.tokenizer.pooling, ("mean", "cls", "map")),
+        "tokenizer.text_pooling": (config.tokenizer.text_pooling, ("mean", "last")),
         "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16")),
         "model.vq_model.gate_attn": (vq.gate_attn, ("none", "headwise", "elementwise")),
         "model.vq_model.roi_embed": (vq.roi_embed, ("learned", "coords")),

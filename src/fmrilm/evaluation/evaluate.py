@@ -14,6 +14,7 @@ from fmrilm.evaluation.results import TaskResult, write_results
 from fmrilm.evaluation.runs import Run, find_parent, note_reading, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
+from fmrilm.evaluation.tokenizers import evaluate_tokenizer
 from fmrilm.evaluation.unfinished import ScoreLog, log_path
 
 
@@ -45,7 +46,8 @@ def evaluate(
     Parameters
     ----------
     runs : list of str
-        Run folders of stage align or instruct.
+        Run folders of stage align or instruct; or of stage tokenizer alone, for what its tokens
+        keep of a scan, beside PCA of equal bits.
     output : str, optional
         Folder for the results (one subfolder per run if there are several); without it
         <run>/evaluation.
@@ -117,6 +119,11 @@ def evaluate(
     names = [run.folder.resolve().name for run in opened]
     if output and len(set(names)) < len(names):
         raise InputError("two runs have the same folder name: evaluate them one by one")
+    if all(run.stage == "tokenizer" for run in opened):
+        for run, name in zip(opened, names, strict=True):
+            folder = Path(output) / name if output else run.folder / "evaluation"
+            evaluate_tokenizer(run, open_cohorts(run, datasets), split, batch_size, folder)
+        return []
     plans = [_plan(run, datasets, asked, split) for run in opened]
     everything: list[TaskResult] = []
     for run, name, questions in zip(opened, names, plans, strict=True):

@@ -24,11 +24,24 @@ def connectivity_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> T
     return difference[:, 0].square()[pairs].mean()
 
 
+def spectral_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> Tensor:
+    """Return the mean absolute difference of the regions' amplitude spectra.
+
+    A squared error alone is lowest where what cannot be told is left out, fast fluctuations first;
+    this term asks for their amplitude back.
+    """
+    spectra = [torch.fft.rfft(x, norm="ortho").abs() for x in (prediction, target)]
+    error = (spectra[0] - spectra[1]).abs().mean(2)  # (B, R)
+    return (error * roi_mask).sum() / roi_mask.sum().clamp_min(1)
+
+
 class TextAlignment(nn.Module):
     """Pull a scan's features towards the embedding of its own description.
 
     ``clip`` is the symmetric softmax loss of arXiv 2103.00020; ``siglip`` the pairwise sigmoid
-    loss of arXiv 2303.15343. Descriptions that are the same text are positives of each other.
+    loss of arXiv 2303.15343. Descriptions that are the same text are positives of each other. The
+    ``soft_`` kinds replace the hard targets by how alike the descriptions are: a softmax over their
+    cosines (arXiv 2303.17561), or for the sigmoid loss the cosines, negative ones as 0.
 
     Parameters
     ----------
@@ -37,8 +50,10 @@ class TextAlignment(nn.Module):
     dim : int
         Width of the shared space.
     kind : str
-        ``clip`` or ``siglip``.
+        ``clip``, ``siglip``, ``soft_clip`` or ``soft_siglip``.
     """
+
+    temperature = 0.1  # of the soft targets of ``soft_clip``
 
     def __init__(self, scan_dim: int, text_dim: int, dim: int = 512, kind: str = "siglip") -> None:
         super().__init__()
@@ -46,8 +61,13 @@ class TextAlignment(nn.Module):
         self.scan_proj = nn.Linear(scan_dim, dim)
         self.text_proj = nn.Linear(text_dim, dim)
         # The learned temperature is kept as a logarithm, so that it stays positive.
-        self.log_scale = nn.Parameter(torch.tensor(10.0 if kind == "siglip" else 1 / 0.07).log())
-        self.shift = nn.Parameter(torch.tensor(-10.0 if kind == "siglip" else 0.0))
+        self.log_scale = nn.Parameter(torch.tensor(10.0 if self.is_pairwise else 1 / 0.07).log())
+        self.shift = nn.Parameter(torch.tensor(-10.0 if self.is_pairwise else 0.0))
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether every pair is judged by itself (sigmoid) or against the batch (softmax)."""
+        return self.kind.endswith("siglip")
 
     def similarity(self, scans: Tensor, texts: Tensor) -> Tensor:
         """Return the logits (B, B) of every scan (B, scan_dim) with every text (B, text_dim)."""
@@ -59,7 +79,16 @@ class TextAlignment(nn.Module):
         """Return the alignment loss of a batch of pairs."""
         logits = self.similarity(scans, texts)
         same = (texts[:, None] == texts[None, :]).all(-1)
+        alike = F.normalize(texts, dim=-1)
+        alike = alike @ alike.T
         if self.kind == "siglip":
             return -F.logsigmoid(torch.where(same, logits, -logits)).sum(1).mean()
+        if self.kind == "soft_siglip":
+            target = torch.where(same, 1.0, alike.clamp(0, 1))
+            return (
+                F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
+            )
         target = same / same.sum(1, keepdim=True)
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target.T)) / 2
+        if self.kind == "soft_clip":
+            target = (alike / self.temperature).softmax(1)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -76,6 +76,10 @@ class FMRITokenizer(nn.Module):
         self.decoder = Blocks(width, config.decoder_depth, heads, still)
         self.head = nn.Linear(width, config.patch_size)
         init_weights(self)
+        if config.unit_start:
+            for name, layer in self.named_modules():
+                if name in ("patch_embed", "quantizer.project_in") and isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         if config.roi_profile:
             # A region's connectivity profile is embedded as the sum of its partners' embeddings,
             # weighted by how far its connection to them is from that of the training scans.
@@ -146,6 +150,16 @@ class FMRITokenizer(nn.Module):
         return self.quantizer.codebook_size
 
     @property
+    def num_tokens(self) -> int:
+        """Tokens per scan."""
+        return self.config.num_tokens
+
+    @property
+    def has_region_tokens(self) -> bool:
+        """Whether every token belongs to a region and a time patch."""
+        return self.config.num_latent_tokens is None
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.patch_embed.weight.device
@@ -182,11 +196,16 @@ class FMRITokenizer(nn.Module):
         roi_mask : Tensor of bool, shape (B, R), optional
             Usable regions; None: all.
         """
+        x, roi_mask = self.embed_patches(fmri, roi_mask)
+        return self.encoder(x, self._bias(roi_mask, x.dtype))
+
+    def embed_patches(self, fmri: Tensor, roi_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the encoder's input (B, S * R, D), time-major, and the mask of regions (B, R)."""
         self.check(fmri)
         if roi_mask is None:
             roi_mask = torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
         fmri = fmri * roi_mask[:, :, None]
-        x = self.patch_embed(to_patches(fmri, self.config.patch_size))  # (B, N, D)
+        x = self.patch_embed(to_patches(fmri, self.config.patch_size))
         steps = self.config.num_steps
         x = x + self.region_table("roi_embed").repeat(steps, 1)
         x = x + self.step_embed.repeat_interleave(self.config.num_rois, 0)
@@ -195,7 +214,7 @@ class FMRITokenizer(nn.Module):
             used = roi_mask.sum(1).clamp_min(1)[:, None, None, None]
             partners = self.region_table("profile_embed")
             x = x + (profile @ partners / used.sqrt()).flatten(1, 2)
-        return self.encoder(x, self._bias(roi_mask, x.dtype))
+        return x, roi_mask
 
     def profiles(self, fmri: Tensor, roi_mask: Tensor) -> Tensor:
         """Return every region's connectivity up to each time patch, shape (B, S, R, R).
@@ -207,7 +226,7 @@ class FMRITokenizer(nn.Module):
         return (z - self.profile_mean) / self.profile_sd * pairs
 
     def predict_profiles(self, features: Tensor) -> Tensor:
-        """Return the connectivity profiles (B, S, R, R) that tokens (B, N, D) tell."""
+        """Return the regions' connectivity profiles (B, S, R, R) as tokens (B, N, D) tell them."""
         x = self.profile_head(features)
         if self.uses_coords:
             x = x @ self.region_table("profile_embed").T / x.shape[-1] ** 0.5
@@ -242,11 +261,18 @@ class FMRITokenizer(nn.Module):
         if roi_mask is None:
             shape = (len(codes), self.config.num_rois)
             roi_mask = torch.ones(shape, dtype=torch.bool, device=codes.device)
-        x = self.decoder_embed(codes)
-        x = x + self.region_table("decoder_roi_embed").repeat(self.config.num_steps, 1)
-        x = x + self.decoder_step_embed.repeat_interleave(self.config.num_rois, 0)
-        x = self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
-        return from_patches(x, self.config.num_rois) * roi_mask[:, :, None]
+        patches = self.decode_patches(codes, roi_mask)
+        return from_patches(patches, self.config.num_rois) * roi_mask[:, :, None]
+
+    def decode_patches(self, codes: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return the patches (B, S * R, P), time-major, of quantized vectors (B, N, D)."""
+        x = self.decoder_embed(codes) + self.places()
+        return self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
+
+    def places(self) -> Tensor:
+        """Return what tells the decoder which patch of which region is asked for, (S * R, D)."""
+        regions = self.region_table("decoder_roi_embed").repeat(self.config.num_steps, 1)
+        return regions + self.decoder_step_embed.repeat_interleave(self.config.num_rois, 0)
 
     def decode_indices(self, indices: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the series (B, R, T) that code indices (B, N) stand for."""
@@ -292,6 +318,15 @@ class FMRITokenizer(nn.Module):
                 f"{folder} holds no tokenizer: make one with `fmrilm train tokenizer`"
             )
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vq_model"]
-        tokenizer = cls(TokenizerConfig(**values))
+        tokenizer = build_tokenizer(TokenizerConfig(**values))
         tokenizer.load_state_dict(load_file(folder / "tokenizer.safetensors"))
         return tokenizer.eval()
+
+
+def build_tokenizer(config: TokenizerConfig) -> FMRITokenizer:
+    """Return the tokenizer of a configuration: a grid of tokens, or TiTok's latent ones."""
+    if config.num_latent_tokens is None:
+        return FMRITokenizer(config)
+    from fmrilm.models.titok import TiTok
+
+    return TiTok(config)

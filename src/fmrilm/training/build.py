@@ -198,12 +198,16 @@ def build_tokenizer_stage(
     from fmrilm.data.collate import collate_scans
     from fmrilm.models.lm import load_language_model
     from fmrilm.models.text import TextEncoder
-    from fmrilm.models.tokenizer import FMRITokenizer
-    from fmrilm.training.tokenizer import TokenizerObjective, embed_descriptions
+    from fmrilm.models.tokenizer import FMRITokenizer, build_tokenizer
+    from fmrilm.training.tokenizer import (
+        TokenizerObjective,
+        embed_descriptions,
+        embed_words,
+    )
 
     torch.manual_seed(config.train.seed)
     tokenizer = (
-        FMRITokenizer(config.model.vq_model)
+        build_tokenizer(config.model.vq_model)
         if parent is None
         else FMRITokenizer.from_pretrained(parent / "model")
     )
@@ -214,7 +218,7 @@ def build_tokenizer_stage(
         if is_new:
             tokenizer = tokenizer.for_atlas(centroids, atlas.name)
         tokenizer.set_centroids(centroids, atlas.name)
-    embeddings, language_model, texts = None, None, []
+    embeddings, language_model, words, texts = None, None, None, []
     rows = {split: split_rows(cohorts, split) for split in ("train", "val")}
     if config.tokenizer.clip_weight > 0:
         lm, text_tokenizer = load_language_model(config.model.lm, training_texts(config, cohorts))
@@ -223,14 +227,22 @@ def build_tokenizer_stage(
         for split in rows:
             for cohort in cohorts:
                 texts += _descriptions(config, cohort, split)
-        embeddings = embed_descriptions(
-            lm, TextEncoder(text_tokenizer, config.model.vq_model.num_tokens), texts
-        )
+        text = TextEncoder(text_tokenizer, config.model.vq_model.num_tokens)
+        embeddings = embed_descriptions(lm, text, texts, pooling=config.tokenizer.text_pooling)
+        if config.tokenizer.domain_weight > 0:
+            words = embed_words(lm, text, texts[: len(rows["train"])])
         # Descriptions share most of their wording: what they share is taken out, as learned on
         # train, so that the loss sees where they differ.
         known = embeddings[: len(rows["train"])]
         embeddings = (embeddings - known.mean(0)) / known.std(0).clamp_min(1e-6)
-    objective = TokenizerObjective(tokenizer, config.tokenizer, embeddings, language_model)
+    objective = TokenizerObjective(
+        tokenizer,
+        config.tokenizer,
+        embeddings,
+        language_model,
+        words,
+        len(rows["train"]) * config.train.epochs,
+    )
 
     def collate(offset: int) -> Callable:
         def make(items: Sequence) -> dict[str, Any]:

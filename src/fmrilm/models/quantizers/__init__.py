@@ -5,13 +5,17 @@ from typing import Any
 from fmrilm.config import TokenizerConfig
 from fmrilm.models.quantizers.base import QUANTIZERS, Quantizer, QuantizerOutput
 from fmrilm.models.quantizers.fsq import FiniteScalarQuantizer
+from fmrilm.models.quantizers.learned_vq import LearnedVectorQuantizer
+from fmrilm.models.quantizers.residual_fsq import ResidualFSQ
 from fmrilm.models.quantizers.vq import VectorQuantizer
 
 __all__ = [
     "QUANTIZERS",
     "FiniteScalarQuantizer",
+    "LearnedVectorQuantizer",
     "Quantizer",
     "QuantizerOutput",
+    "ResidualFSQ",
     "VectorQuantizer",
     "build_quantizer",
 ]
@@ -27,6 +31,12 @@ def build_quantizer(config: TokenizerConfig) -> Quantizer:
             "decay": config.decay,
             "beta": config.beta,
         },
+        "vq_learned": {
+            "codebook_size": config.codebook_size,
+            "code_dim": config.code_dim,
+            "beta": config.beta,
+        },
         "fsq": {"levels": config.fsq_levels},
+        "rfsq": {"levels": config.fsq_levels, "num_quantizers": config.num_quantizers},
     }
     return QUANTIZERS[config.quantizer](width, **options.get(config.quantizer, {}))

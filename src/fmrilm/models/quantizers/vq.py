@@ -7,10 +7,12 @@ Yu et al., arXiv 2110.04627.
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmrilm.models.quantizers.base import QUANTIZERS, Quantizer, QuantizerOutput
+from fmrilm.models.quantizers.kmeans import kmeans
 
 
 @QUANTIZERS.register("vq")
@@ -43,6 +45,7 @@ class VectorQuantizer(Quantizer):
     ) -> None:
         super().__init__()
         self.dim, self.codebook_size, self.decay, self.beta = dim, codebook_size, decay, beta
+        self.start_vectors = codebook_size
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook: Tensor
@@ -75,16 +78,9 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def init_codebook(self, x: Tensor) -> None:
-        """Start the codebook from k-means over vectors (n, dim), at least one per code.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer vectors than codes: some codes would be duplicates.
-        """
-        if len(x) < self.codebook_size:
-            raise ValueError(f"{len(x)} vectors are too few for {self.codebook_size} codes")
-        self.codebook.copy_(_kmeans(self._unit(x), self.codebook_size))
+        """Start the codebook from k-means over vectors (n, dim)."""
+        self.check_start(x)
+        self.codebook.copy_(kmeans(self._unit(x), self.codebook_size, on_sphere=True))
         self.ema_sum.copy_(self.codebook)
         self.ema_count.fill_(1)
 
@@ -95,24 +91,34 @@ class VectorQuantizer(Quantizer):
     def _update(self, vectors: Tensor, indices: Tensor) -> None:
         count = torch.bincount(indices, minlength=self.codebook_size).to(vectors.dtype)
         total = torch.zeros_like(self.ema_sum).index_add_(0, indices, vectors)
+        if is_distributed():  # every process sees a part of the batch; all keep one codebook
+            dist.all_reduce(count)
+            dist.all_reduce(total)
         self.ema_count.lerp_(count, 1 - self.decay)
         self.ema_sum.lerp_(total, 1 - self.decay)
         self.codebook.copy_(F.normalize(self.ema_sum, dim=1))
         dead = self.ema_count < 0.05 * self.ema_count.mean()
         if dead.any():
             chosen = torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)
-            self.codebook[dead] = vectors[chosen]
+            new = share_rows(vectors[chosen])
+            self.codebook[dead] = new
             mean = self.ema_count.mean()
-            self.ema_sum[dead] = vectors[chosen] * mean
+            self.ema_sum[dead] = new * mean
             self.ema_count[dead] = mean
 
 
-def _kmeans(vectors: Tensor, clusters: int, rounds: int = 10) -> Tensor:
-    """Return unit cluster centres (clusters, dim) of unit vectors (n, dim)."""
-    centres = vectors[torch.randperm(len(vectors), device=vectors.device)[:clusters]].clone()
-    for _ in range(rounds):
-        nearest = (vectors @ centres.T).argmax(1)
-        total = torch.zeros_like(centres).index_add_(0, nearest, vectors)
-        used = torch.bincount(nearest, minlength=clusters) > 0
-        centres[used] = F.normalize(total[used], dim=1)
-    return centres
+def is_distributed() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def share_rows(rows: Tensor) -> Tensor:
+    """Return rows (n, dim) that are the same in every process, taken from each in turn."""
+    if not is_distributed():
+        return rows
+    world = dist.get_world_size()
+    gathered = [torch.empty_like(rows) for _ in range(world)]
+    dist.all_gather(gathered, rows.contiguous())
+    stacked = torch.stack(gathered, 1)  # (n, world, dim)
+    place = torch.arange(len(rows), device=rows.device)
+    return stacked[place, place % world]

@@ -1,0 +1,141 @@
+"""`fmrilm evaluate` of a stage-1 run: what its tokens keep of a scan, beside PCA of equal bits."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmrilm.data.cohort import Cohort
+from fmrilm.evaluation.codecs import PCACodec
+from fmrilm.evaluation.fidelity import (
+    Scans,
+    connectivity_agreement,
+    explained,
+    skewness_agreement,
+    spectrum_kept,
+    split_half_ceiling,
+)
+from fmrilm.evaluation.runs import Run
+from fmrilm.evaluation.scoring import check_shape
+
+
+def evaluate_tokenizer(
+    run: Run, cohorts: list[Cohort], split: str, batch_size: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Return, print and write (``tokenizer.json``) the health and fidelity of a tokenizer.
+
+    PCA is fitted on the training scans of the same cohort, on the tokenizer's own patches, and
+    spends as many bits per scan as the tokenizer's tokens.
+    """
+    from fmrilm.models.tokenizer import FMRITokenizer
+
+    tokenizer = FMRITokenizer.from_pretrained(run.folder / "model")
+    config = tokenizer.config
+    results = []
+    for cohort in cohorts:
+        check_shape(cohort, config.num_rois, config.num_timestamp)
+        scans = read_scans(cohort, split, config.num_timestamp)
+        indices, coded = code(tokenizer, scans, batch_size)
+        bits = config.num_tokens * math.log2(tokenizer.codebook_size)
+        patch, patches_per_scan = config.patch_size, config.num_rois * config.num_steps
+        train = read_scans(cohort, "train", config.num_timestamp)
+        kept = train.series[train.masks].reshape(-1, patch)
+        codec = PCACodec(bits / patches_per_scan).fit(kept)
+        pca = codec.reconstruct(scans.series.reshape(-1, patch)).reshape(scans.series.shape)
+        codes = {"tokenizer": coded, "pca": pca * scans.masks[:, :, None]}
+        results.append(
+            {
+                "cohort": cohort.name,
+                "synthetic": cohort.info.synthetic,
+                "split": split,
+                "scans": len(scans.series),
+                "bits_per_scan": bits,
+                "pca_bits_per_scan": int(codec.bits_.sum()) * patches_per_scan,
+                "split_half_fc": split_half_ceiling(scans),
+                **codebook_use(indices, tokenizer.codebook_size),
+                **{name: fidelity(cohort, scans, one) for name, one in codes.items()},
+            }
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"run": str(run.folder), "results": results}, indent=2)
+    (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
+    for result in results:
+        print(to_text(result))
+    return results
+
+
+def read_scans(cohort: Cohort, split: str, num_timestamp: int) -> Scans:
+    """Return the scaled scans of a split, clipped; masked regions are zero."""
+    pairs = [cohort.read(int(i)) for i in cohort.indices(split)]
+    masks = np.stack([mask for _, mask in pairs])
+    series = np.stack([series[:, :num_timestamp] for series, _ in pairs])
+    return Scans(np.where(masks[:, :, None], series, 0.0), masks)
+
+
+def code(tokenizer: Any, scans: Scans, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the usable tokens, (m,), and the scans as they come back (n, R, T)."""
+    import torch
+
+    indices, coded = [], []
+    with torch.inference_mode():
+        for start in range(0, len(scans.series), batch_size):
+            part = slice(start, start + batch_size)
+            fmri = torch.from_numpy(scans.series[part]).float()
+            mask = torch.from_numpy(scans.masks[part])
+            tokens = tokenizer.tokenize(fmri, mask)
+            indices.append(tokens[tokenizer.token_mask(mask)].numpy())
+            coded.append(tokenizer.decode_indices(tokens, mask).numpy())
+    return np.concatenate(indices), np.concatenate(coded)
+
+
+def codebook_use(indices: np.ndarray, codebook_size: int) -> dict[str, float]:
+    """Return the share of codes that occur, their perplexity, and how many never do."""
+    _, counts = np.unique(indices, return_counts=True)
+    share = counts / counts.sum()
+    return {
+        "usage": len(counts) / codebook_size,
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+        "dead_codes": codebook_size - len(counts),
+    }
+
+
+def fidelity(cohort: Cohort, scans: Scans, coded: np.ndarray) -> dict[str, Any]:
+    """Return what is kept of the scans: variance, FC, spectrum, skewness, variance by network."""
+    found: dict[str, Any] = {
+        "r2": explained(scans, coded),
+        "fc": connectivity_agreement(scans, coded),
+        "spectrum": spectrum_kept(scans, coded),
+        "skewness": skewness_agreement(scans, coded),
+    }
+    networks = np.array(cohort.atlas.networks)
+    if cohort.atlas.has_networks:
+        found["r2_by_network"] = {
+            name: explained(scans, coded, networks == name) for name in cohort.atlas.network_names
+        }
+    return found
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """Return the table of one cohort."""
+    note = " (SYNTHETIC)" if result["synthetic"] else ""
+    lines = [
+        f"{result['cohort']}{note}: {result['scans']} {result['split']} scans, "
+        f"{result['bits_per_scan']:.0f} bits per scan",
+        f"codes used {result['usage']:.1%}, perplexity {result['perplexity']:.1f}, "
+        f"never used {result['dead_codes']}",
+        f"{'':22}{'R2':>7}{'FC r':>7}{'skew r':>8}  power kept, slow to fast",
+    ]
+    for name, title in (("tokenizer", "tokenizer"), ("pca", "PCA, equal bits")):
+        one = result[name]
+        bands = " ".join(f"{value:.2f}" for value in one["spectrum"])
+        lines.append(f"{title:22}{one['r2']:7.3f}{one['fc']:7.3f}{one['skewness']:8.3f}  {bands}")
+    lines.append(f"{'first vs second half':22}{'':7}{result['split_half_fc']:7.3f}")
+    networks = result["tokenizer"].get("r2_by_network", {})
+    if networks:
+        parts = (f"{name} {value:.2f}" for name, value in networks.items())
+        lines.append("R2 by network: " + ", ".join(parts))
+    return "\n".join(lines)

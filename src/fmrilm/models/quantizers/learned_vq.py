@@ -1,0 +1,61 @@
+"""Vector quantization with a codebook learned by gradient (arXiv 1711.00937)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmrilm.models.quantizers.base import QUANTIZERS, Quantizer, QuantizerOutput
+from fmrilm.models.quantizers.kmeans import kmeans, nearest
+
+
+@QUANTIZERS.register("vq_learned")
+class LearnedVectorQuantizer(Quantizer):
+    """Nearest code in Euclidean distance; codes are parameters pulled towards their vectors.
+
+    Codes that no vector is near get no gradient and stay unused: the moving averages of ``vq``
+    avoid that.
+
+    Parameters
+    ----------
+    dim : int
+        Width of what comes in.
+    codebook_size : int
+    code_dim : int
+        Width of a code.
+    beta : float
+        Weight of the commitment loss, beside the codebook loss of weight 1.
+    """
+
+    def __init__(
+        self, dim: int, codebook_size: int = 8192, code_dim: int = 128, beta: float = 0.25
+    ) -> None:
+        super().__init__()
+        self.dim, self.codebook_size, self.beta = dim, codebook_size, beta
+        self.start_vectors = codebook_size
+        self.project_in = nn.Linear(dim, code_dim)
+        self.project_out = nn.Linear(code_dim, dim)
+        self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * 0.02)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> QuantizerOutput:
+        """Quantize ``x`` (B, N, dim)."""
+        vectors = self.project_in(x).float()  # (B, N, code_dim)
+        indices = nearest(vectors.detach().flatten(0, -2), self.codebook.detach())
+        indices = indices.view(x.shape[:-1])
+        codes = self.codebook[indices]
+        kept = slice(None) if valid is None else valid
+        loss = F.mse_loss(codes[kept], vectors.detach()[kept])
+        loss = loss + self.beta * F.mse_loss(vectors[kept], codes.detach()[kept])
+        through = vectors + (codes - vectors).detach()
+        return QuantizerOutput(self.project_out(through), indices, loss)
+
+    def indices_to_codes(self, indices: Tensor) -> Tensor:
+        """Return the vectors (..., dim) of the given indices."""
+        return self.project_out(self.codebook[indices])
+
+    @torch.no_grad()
+    def init_codebook(self, x: Tensor) -> None:
+        """Start the codebook from k-means over vectors (n, dim)."""
+        self.check_start(x)
+        self.codebook.copy_(kmeans(self.project_in(x).float(), self.codebook_size))
