@@ -145,7 +145,7 @@ def test_all_controls_and_wordings_are_run_when_asked_for(run):
     phase = result.predictors["phase"].metrics["auc"]
     assert phase.low < 0.5 < phase.high  # the planted effect is in the connectivity
     wordings = result.scrutiny["wordings"]
-    assert len(wordings["wordings"]) == 6
+    assert len(wordings["wordings"]) == len(TASKS["sex"].questions)
     assert wordings["changed"] == 0.0  # this model does not read the question
     assert list(result.of_role("baseline")) == ["majority"]
 

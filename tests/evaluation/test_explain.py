@@ -32,7 +32,7 @@ def test_the_map_is_written_into_the_voxels_of_the_atlas(runs, tmp_path):
     labels[0, 0, :] = [1, 2, 3, 0, 11]
     path = tmp_path / "atlas.nii.gz"
     nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), path)
-    options = {"samples": 4, "steps": 2, "split": "val", "output": str(tmp_path)}
+    options = {"samples": 4, "steps": 2, "split": "train", "output": str(tmp_path)}
     table = explain(str(runs["instruct"]), labels_img=str(path), **options)
     found = np.asarray(nibabel.load(tmp_path / "attribution.nii.gz").dataobj)
     by_label = table.set_index(table["label"].astype(int))["contrast"]

@@ -169,7 +169,7 @@ def test_a_planted_effect_is_found_and_shuffled_labels_are_not(tmp_path, tiny_op
     for effect in (1.5, 0.0):
         folder = make_cohort(tmp_path / f"effect-{effect}", subjects=120, effect=effect)
         describe(folder, types="fc")
-        options = [*tiny_options, f"data.dataset_dir=[{folder}]", "train.epochs=12"]
+        options = [*tiny_options, f"data.dataset_dir=[{folder}]", "train.epochs=20"]
         root = tmp_path / f"runs-{effect}"
         tok = train_stage("tokenizer", options, output=root / "tok")
         run = train_stage("instruct", options, output=root / "inst", init=tok)
