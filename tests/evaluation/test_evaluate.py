@@ -11,6 +11,7 @@ from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.results import read_results
 from fmrilm.evaluation.runs import Run
+from fmrilm.tasks import TASKS
 
 FILES = (
     "metrics.json",

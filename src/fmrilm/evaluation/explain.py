@@ -156,7 +156,10 @@ def explain_rows(
     has, subjects = question.labels[rows] == index, question.subjects[rows]
     scans, masks = (part.numpy() for part in scorer.batch(question.rows[rows].tolist()))
     references = np.stack(
-        [reference_scan(scan, int(r)) for scan, r in zip(scans, rows, strict=True)]
+        [
+            reference_scan(scan, int(r), model.tokenizer.config.roi_profile)
+            for scan, r in zip(scans, rows, strict=True)
+        ]
     )
     networks = _networks(question.cohort)
 
