@@ -96,3 +96,12 @@ def test_a_tokenizer_run_is_scored_beside_pca(runs, capsys):
     assert set(result["tokenizer"]["r2_by_network"]) == {"Vis", "Default", "SomMot"}
     assert result["pca"]["r2"] > 0.2
     assert "PCA, equal bits" in capsys.readouterr().out
+
+
+def test_looking_at_the_test_scans_is_noted_in_the_run_folder(runs):
+    log = runs["tokenizer"] / "test_readings.jsonl"
+    before = len(log.read_text().splitlines()) if log.is_file() else 0
+    evaluate([str(runs["tokenizer"])], split="val")
+    assert (len(log.read_text().splitlines()) if log.is_file() else 0) == before
+    evaluate([str(runs["tokenizer"])], split="test")
+    assert json.loads(log.read_text().splitlines()[-1])["asked"] == ["test:reconstruction"]

@@ -19,7 +19,7 @@ from fmrilm.evaluation.fidelity import (
     spectrum_kept,
     split_half_ceiling,
 )
-from fmrilm.evaluation.runs import Run
+from fmrilm.evaluation.runs import Run, note_reading
 from fmrilm.evaluation.scoring import check_shape
 
 
@@ -60,6 +60,8 @@ def evaluate_tokenizer(
                 **{name: fidelity(cohort, scans, one) for name, one in codes.items()},
             }
         )
+    if split == "test":
+        note_reading(run, [f"{cohort.name}:reconstruction" for cohort in cohorts])
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"run": str(run.folder), "results": results}, indent=2)
     (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
