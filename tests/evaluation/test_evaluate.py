@@ -208,7 +208,7 @@ def test_a_cohort_whose_splits_changed_since_training_is_refused(tmp_path, model
 def test_a_tokenizer_run_answers_no_questions(tmp_path, planted):
     run = make_run(tmp_path / "run", planted, stage="tokenizer")
     with pytest.raises(InputError, match="answers no questions"):
-        _fast(run)
+        _fast(run, tasks="sex")
 
 
 def test_a_folder_that_is_no_run_is_named_on_the_command_line(tmp_path):

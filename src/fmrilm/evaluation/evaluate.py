@@ -119,7 +119,7 @@ def evaluate(
     names = [run.folder.resolve().name for run in opened]
     if output and len(set(names)) < len(names):
         raise InputError("two runs have the same folder name: evaluate them one by one")
-    if all(run.stage == "tokenizer" for run in opened):
+    if not tasks and all(run.stage == "tokenizer" for run in opened):
         for run, name in zip(opened, names, strict=True):
             folder = Path(output) / name if output else run.folder / "evaluation"
             evaluate_tokenizer(run, open_cohorts(run, datasets), split, batch_size, folder)
