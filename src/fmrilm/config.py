@@ -138,7 +138,8 @@ class TrainConfig:
     beta2: float = 0.95
     warmup: float = 0.1  # share of the steps
     grad_clip: float = 1.0  # largest gradient norm
-    mixed_precision: str = "no"  # no | bf16 | fp16
+    mixed_precision: str = "no"  # no | bf16 | fp16 | auto: bf16 where the hardware has it
+    tracker: str | None = None  # tensorboard | wandb | trackio, beside log.jsonl
     num_workers: int = 0  # reading processes
     seed: int = 1337
     save_ckpt: bool = True  # keep checkpoints to resume from
@@ -165,9 +166,10 @@ class AlignConfig:
     text_only_weight: float = 0.1
     fmri_only_weight: float = 0.1
     fmri2text_weight: float = 1.0
+    text2fmri_weight: float = 0.0  # codes of a scan from its description
     mask_ratio: float = 0.3  # masked codes of the fMRI-only loss when there is one time patch
     max_text_length: int = 600  # text tokens per description
-    text_corpus: str | None = None  # text file for text_only; None: the cohort's descriptions
+    text_corpus: str | None = None  # of `fmrilm corpus build`, for text_only; None: descriptions
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ class InstructConfig:
     """Stage 3: which questions, and what stands beside the scan."""
 
     tasks: list[str] = field(default_factory=list)  # [] : the targets of each dataset
+    formats: list[str] = field(default_factory=lambda: ["single"])  # single | several | open
+    balanced: bool = False  # training scans of rarer classes are shown more often
     add_src_info: bool = False  # put the cohort's sentence in front
     add_desc: list[str] = field(default_factory=list)  # participant columns told to the model
     use_allowed_tokens: bool = True  # answers are chosen among the task's own
@@ -222,6 +226,10 @@ FLAGS = {
     "text_only_weight": "align.text_only_weight",
     "fmri_only_weight": "align.fmri_only_weight",
     "fmri2text_weight": "align.fmri2text_weight",
+    "text2fmri_weight": "align.text2fmri_weight",
+    "text_corpus": "align.text_corpus",
+    "freeze_pretrained_lora": "model.lm.freeze_pretrained_lora",
+    "use_cls_head": "model.lm.use_cls_head",
     "add_src_info": "instruct.add_src_info",
     "add_desc": "instruct.add_desc",
     "use_allowed_tokens": "instruct.use_allowed_tokens",
@@ -386,9 +394,13 @@ def check_config(config: Config) -> None:
         "data.length": (config.data.length, ("clip", "random_clip")),
         "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
         "tokenizer.clip_loss_type": (config.tokenizer.clip_loss_type, ("clip", "siglip")),
-        "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16")),
+        "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16", "auto")),
         "model.vq_model.attn_mode": (vq.attn_mode, ("sdpa", "flash_attn", "normal")),
     }
+    for name in config.instruct.formats or [""]:
+        choices[f"instruct.formats: {name!r}"] = (name, ("single", "several", "open"))
+    if config.train.tracker is not None:
+        choices["train.tracker"] = (config.train.tracker, ("tensorboard", "wandb", "trackio"))
     for key, (value, known) in choices.items():
         if value not in known:
             raise InputError(

@@ -5,10 +5,10 @@ Tensor letters: B rows, N scan tokens, L tokens of scan and text, C candidates, 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmrilm.config import SCAN_MARK, LMConfig, ModelConfig, TokenizerConfig
+from fmrilm.config import LMConfig, ModelConfig, TokenizerConfig
 from fmrilm.errors import InputError
-from fmrilm.models.lm import add_lora, load_language_model, save_language_model
+from fmrilm.models.adapters import add_lora, has_adapter
+from fmrilm.models.codes import codes_loss, next_step_target, write_codes
+from fmrilm.models.decoding import (
+    AllowedAnswers,
+    OnText,
+    Prefix,
+    continue_text,
+    extend,
+    greedy,
+    prefill,
+    sampler,
+    score_candidates,
+)
+from fmrilm.models.lm import load_language_model, reload_language_model, save_language_model
 from fmrilm.models.masks import attention_bias, positions
 from fmrilm.models.text import IGNORED, SCAN_ID, TextEncoder
 from fmrilm.models.tokenizer import FMRITokenizer
-
-
-@dataclasses.dataclass
-class Prefix:
-    """A prompt that the language model has read: what decoding goes on from."""
-
-    cache: Any  # keys and values of every layer
-    position: Tensor  # (B, L) position of every token
-    valid: Tensor  # (B, L) what may be looked at
-    logits: Tensor  # (B, V) of the token after the prompt
 
 
 class FMRILM(nn.Module):
@@ -68,7 +71,11 @@ class FMRILM(nn.Module):
         self.dropout = nn.Dropout(config.lm.dropout)
         self.roi_embed = nn.Parameter(torch.randn(tokenizer.config.num_rois, width) * 0.02)
         self.mask_embed = nn.Parameter(torch.zeros(width))
+        self.start_embed = nn.Parameter(torch.zeros(width))  # text to fMRI: before the first patch
         self.fmri_head = nn.Linear(width, tokenizer.codebook_size)
+        self.cls_head = nn.Linear(width, config.lm.num_classes) if config.lm.use_cls_head else None
+        self.value_scale: Tensor  # mean and spread of the trained values, for a head of one output
+        self.register_buffer("value_scale", torch.tensor([0.0, 1.0]))
         self.tokenizer.requires_grad_(config.lm.tune_tokenizer)
 
     def train(self, mode: bool = True) -> FMRILM:
@@ -90,11 +97,16 @@ class FMRILM(nn.Module):
 
         Encoder features (``fmri_input: continuous``) or codebook vectors (``quantized``).
         """
+        return self.encode(fmri, roi_mask)[0]
+
+    def encode(self, fmri: Tensor, roi_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return :meth:`features` (B, N, D) and code indices (B, N) of scans, in one pass."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lm.tune_tokenizer):
             features = self.tokenizer.encode(fmri, roi_mask)
+            quantized = self.tokenizer.quantizer(features)
             if self.config.lm.fmri_input == "quantized":
-                features = self.tokenizer.quantizer(features).codes
-        return features
+                features = quantized.codes
+        return features, quantized.indices
 
     def project(self, features: Tensor) -> Tensor:
         """Return scan embeddings (B, N, D) in the language model's space."""
@@ -173,96 +185,122 @@ class FMRILM(nn.Module):
         logits = output.logits.float()  # (B, len(columns), V)
         return F.cross_entropy(logits.flatten(0, 1), labels[:, columns + 1].flatten())
 
+    def losses(
+        self, batch: Mapping[str, Tensor], features: Tensor, codes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the text loss and the next-step code loss of one pass over scans and texts.
+
+        Only where there are several time patches: with one, :meth:`code_loss` hides tokens that
+        the text has to see.
+
+        Parameters
+        ----------
+        batch : mapping
+            ``input_ids``, ``attention_mask``, ``labels`` (B, L) and ``roi_mask`` (B, R).
+        features : Tensor, shape (B, N, D)
+        codes : Tensor of long, shape (B, N)
+        """
+        with self.last_states() as states:
+            text = self(
+                batch["input_ids"],
+                batch["attention_mask"],
+                batch["labels"],
+                roi_mask=batch["roi_mask"],
+                features=features,
+            )
+        is_scan = batch["input_ids"] == SCAN_ID
+        of_scan = states[0][is_scan].view(*codes.shape, -1)
+        return text, codes_loss(self, of_scan, next_step_target(self, codes, batch["roi_mask"]))
+
     def code_loss(
         self,
         fmri: Tensor,
         roi_mask: Tensor,
         mask_ratio: float,
         features: Tensor | None = None,
+        codes: Tensor | None = None,
     ) -> Tensor:
         """Return the cross-entropy of predicted fMRI codes, the fMRI-only objective.
 
         With several time patches each token predicts the code of its region in the next patch.
         With one patch that would be its own code; there a share ``mask_ratio`` of the tokens is
         masked, and theirs are predicted.
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T)
+        roi_mask : Tensor of bool, shape (B, R)
+        mask_ratio : float
+        features, codes : Tensor, shapes (B, N, D) and (B, N), optional
+            What :meth:`encode` gave for ``fmri`` before.
         """
-        with torch.no_grad():
-            encoded = self.tokenizer.encode(fmri, roi_mask)
-            codes = self.tokenizer.quantizer(encoded).indices  # (B, N)
-        if features is None:
-            features = self.features(fmri, roi_mask)
+        if codes is None or features is None:
+            features, codes = self.encode(fmri, roi_mask)
         scan = self.project(features)
-        R = self.tokenizer.config.num_rois
-        target = codes.masked_fill(~self.tokenizer.token_mask(roi_mask), IGNORED)
         if self.tokenizer.config.num_steps > 1:
-            target = F.pad(target[:, R:], (0, R), value=IGNORED)
+            target = next_step_target(self, codes, roi_mask)
         else:
             hidden = torch.rand(codes.shape, device=codes.device) < mask_ratio
             scan = torch.where(hidden[:, :, None], self.mask_embed, scan)
-            target = target.masked_fill(~hidden, IGNORED)
-        ids = torch.full_like(codes, SCAN_ID)
-        states = self.hidden_states(ids, scan, roi_mask)
-        supervised = target != IGNORED
-        return F.cross_entropy(self.fmri_head(states[supervised]), target[supervised])
+            target = codes.masked_fill(~hidden | ~self.tokenizer.token_mask(roi_mask), IGNORED)
+        states = self.hidden_states(torch.full_like(codes, SCAN_ID), scan, roi_mask)
+        return codes_loss(self, states, target)
+
+    def code_logits(self, states: Tensor) -> tuple[Tensor, int]:
+        """Return logits (n, V) over fMRI codes of hidden states (n, D), and where codes start.
+
+        A head of its own, or (``use_fmri_lm_head: false``) the codes as further words: then text
+        and codes are in one distribution, the codes behind the text tokens.
+        """
+        if self.config.lm.use_fmri_lm_head:
+            return self.fmri_head(states), 0
+        text = self.lm.get_output_embeddings()(states)
+        return torch.cat([text, self.fmri_head(states)], -1), text.shape[-1]
+
+    @contextmanager
+    def last_states(self) -> Iterator[list[Tensor]]:
+        """Give a list that gets the last hidden states (B, L, D) of every pass made inside."""
+        found: list[Tensor] = []
+        decoder = self._causal_lm().base_model
+        handle = decoder.register_forward_hook(lambda _m, _a, out: found.append(out[0]))
+        try:
+            yield found
+        finally:
+            handle.remove()
+
+    def _causal_lm(self) -> Any:
+        return self.lm.get_base_model() if has_adapter(self.lm) else self.lm
+
+    def head_output(self, states: Tensor) -> Tensor:
+        """Return the class logits, or the standardised value, of states (B, D)."""
+        if self.cls_head is None:
+            raise InputError("the model has no head: train it with model.lm.use_cls_head=true")
+        return self.cls_head(states)
 
     def hidden_states(self, ids: Tensor, scan: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the language model's last hidden states (B, L, D), without any logits."""
-        base = self.lm.get_base_model() if hasattr(self.lm, "peft_config") else self.lm
         is_scan = ids == SCAN_ID
         valid = self.tokenizer.token_mask(roi_mask)
         position = positions(is_scan, torch.ones_like(valid), self.tokenizer.config.num_rois)
-        return base.base_model(
+        return self._causal_lm().base_model(
             inputs_embeds=scan,
             attention_mask=attention_bias(position, position, valid, scan.dtype),
             position_ids=position,
             use_cache=False,
-        ).last_hidden_state
+        )[0]
 
     # Answering -----------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def prefill(
         self, fmri: Tensor | None, roi_mask: Tensor | None, prompts: Sequence[str]
     ) -> Prefix:
-        """Read prompts once, so that any number of continuations can be tried on them."""
-        if fmri is None:
-            prompts = [prompt.replace(SCAN_MARK, "").lstrip() for prompt in prompts]
-            scan = None
-        else:
-            scan = self.project(self.features(fmri, roi_mask))
-        batch = self.text.batch([self.text.prompt_ids(prompt) for prompt in prompts])
-        output, position, valid = self.read(
-            batch["input_ids"].to(self.device),
-            batch["attention_mask"].to(self.device),
-            scan,
-            roi_mask,
-            logits_to_keep=1,
-            use_cache=True,
-        )
-        return Prefix(output.past_key_values, position, valid, output.logits[:, -1].float())
+        """Read prompts once; see :func:`fmrilm.models.decoding.prefill`."""
+        return prefill(self, fmri, roi_mask, prompts)
 
-    @torch.no_grad()
     def extend(self, prefix: Prefix, ids: Tensor) -> Tensor:
-        """Read more text (B, L2) after a prefix and return its logits (B, L2, V).
+        """Read more text after a prefix; see :func:`fmrilm.models.decoding.extend`."""
+        return extend(self, prefix, ids)
 
-        The prefix then includes the text.
-        """
-        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device)
-        position = prefix.position[:, -1:] + steps
-        prefix.position = torch.cat([prefix.position, position], 1)
-        prefix.valid = torch.cat([prefix.valid, torch.ones_like(ids, dtype=torch.bool)], 1)
-        embeds = self.lm.get_input_embeddings()(ids)
-        output = self.lm(
-            inputs_embeds=embeds,
-            attention_mask=attention_bias(position, prefix.position, prefix.valid, embeds.dtype),
-            position_ids=position,
-            past_key_values=prefix.cache,
-            use_cache=True,
-        )
-        prefix.logits = output.logits[:, -1].float()
-        return output.logits.float()
-
-    @torch.no_grad()
     def score(
         self,
         fmri: Tensor | None,
@@ -270,15 +308,16 @@ class FMRILM(nn.Module):
         prompts: Sequence[str],
         candidates: Sequence[str],
     ) -> Tensor:
-        """Return the log-probability of every candidate answer, per token, shape (B, C).
+        """Return the log-probability of every candidate answer, per token, shape (B * P, C).
 
         Parameters
         ----------
         fmri : Tensor, shape (B, R, T), or None
             None: the prompt alone, without the scan.
         roi_mask : Tensor of bool, shape (B, R), or None
-        prompts : sequence of B str
-            With :data:`SCAN_MARK` where the scan stands.
+        prompts : sequence of B * P str
+            With :data:`SCAN_MARK` where the scan stands; P for the first scan, then P for the
+            second and so on. A scan is read once for all its prompts.
         candidates : sequence of C str
 
         Notes
@@ -286,31 +325,68 @@ class FMRILM(nn.Module):
         The log-probabilities of a candidate's tokens are averaged, so that a long answer is not
         worse than a short one for its length. The prompt is read once for all candidates.
         """
-        prefix = self.prefill(fmri, roi_mask, prompts)
-        ids = [self.text.answer_ids(candidate, end=False) for candidate in candidates]
-        lengths = torch.tensor([len(one) for one in ids], device=self.device)
-        padded = torch.tensor(
-            [one + [self.text.eos_id] * (int(lengths.max()) - len(one)) for one in ids],
-            device=self.device,
-        )  # (C, K)
-        B, C, K = len(prefix.logits), *padded.shape
-        first = prefix.logits.log_softmax(-1)[:, padded[:, 0]]  # (B, C)
-        if K == 1:
-            return first
-        branch = Prefix(
-            copy.deepcopy(prefix.cache),
-            prefix.position.repeat_interleave(C, 0),
-            prefix.valid.repeat_interleave(C, 0),
-            prefix.logits,
-        )
-        branch.cache.batch_repeat_interleave(C)
-        text = padded.repeat(B, 1)  # (B * C, K)
-        logp = self.extend(branch, text[:, :-1]).log_softmax(-1)
-        rest = logp.gather(2, text[:, 1:, None]).squeeze(2).view(B, C, K - 1)
-        counts = torch.arange(1, K, device=self.device) < lengths[:, None]  # (C, K - 1)
-        return (first + (rest * counts).sum(-1)) / lengths
+        return score_candidates(self, self.prefill(fmri, roi_mask, prompts), candidates)
 
-    @torch.no_grad()
+    def ask(
+        self,
+        fmri: Tensor,
+        roi_mask: Tensor | None,
+        questions: Sequence[tuple[str, Sequence[str]]],
+    ) -> list[Tensor]:
+        """Return the scores (B, C) of several questions about the same scans, each read once.
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T)
+        roi_mask : Tensor of bool, shape (B, R), or None
+        questions : sequence of (prompt, candidates)
+        """
+        prompts = [prompt for prompt, _ in questions]
+        prefix = self.prefill(fmri, roi_mask, prompts * len(fmri))
+        groups: dict[tuple[str, ...], Tensor] = {}
+        for _, candidates in questions:  # the same answers are scored together
+            if tuple(candidates) not in groups:
+                scores = score_candidates(self, prefix, candidates)
+                groups[tuple(candidates)] = scores.view(len(fmri), len(prompts), -1)
+        return [groups[tuple(candidates)][:, q] for q, (_, candidates) in enumerate(questions)]
+
+    def expect(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        prompts: Sequence[str],
+        values: Sequence[float],
+    ) -> Tensor:
+        """Return the expected value of a number the model is asked for, shape (B * P,).
+
+        The mean of ``values`` under the probabilities of writing each of them in full, end of
+        answer included, so that "5" is not counted for being the beginning of "52".
+        """
+        numbers = [format(value, "g") for value in values]
+        prefix = self.prefill(fmri, roi_mask, prompts)
+        logp = score_candidates(self, prefix, numbers, end=True)
+        return logp.softmax(-1) @ torch.tensor(list(values), dtype=logp.dtype, device=self.device)
+
+    def classify(self, fmri: Tensor, roi_mask: Tensor | None, prompts: Sequence[str]) -> Tensor:
+        """Return what the head says after the prompts, (B, num_classes) (``use_cls_head``).
+
+        Log-probabilities of the classes; with one output a value, in the units of the labels.
+        """
+        batch = self.text.batch([self.text.prompt_ids(prompt) for prompt in prompts])
+        with torch.no_grad(), self.last_states() as states:
+            self.read(
+                batch["input_ids"].to(self.device),
+                batch["attention_mask"].to(self.device),
+                self.project(self.features(fmri, roi_mask)),
+                roi_mask,
+                logits_to_keep=1,
+                use_cache=False,
+            )
+            output = self.head_output(states[0][:, -1])
+        if self.config.lm.num_classes == 1:
+            return output * self.value_scale[1] + self.value_scale[0]
+        return output.log_softmax(-1)
+
     def generate(
         self,
         fmri: Tensor | None,
@@ -318,33 +394,40 @@ class FMRILM(nn.Module):
         prompts: Sequence[str],
         max_new_tokens: int = 64,
         do_sample: bool = False,
+        allowed: Sequence[str] | None = None,
+        on_text: OnText | None = None,
     ) -> list[str]:
-        """Return one continuation per prompt; greedy, or sampled with the configured settings."""
+        """Return one continuation per prompt; greedy, or sampled with the configured settings.
+
+        Parameters
+        ----------
+        fmri, roi_mask, prompts
+            As for :meth:`score`.
+        max_new_tokens : int
+        do_sample : bool
+        allowed : sequence of str, optional
+            The only answers that may be given.
+        on_text : callable, optional
+            Called after every token with the new piece of each row's text.
+        """
+        constraint = None if allowed is None else AllowedAnswers(self, allowed)
         prefix = self.prefill(fmri, roi_mask, prompts)
-        ended = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
-        steps: list[Tensor] = []
-        for _ in range(max_new_tokens):
-            token = self._choose(prefix.logits, do_sample).masked_fill(ended, self.text.eos_id)
-            steps.append(token)
-            ended |= token == self.text.eos_id
-            if bool(ended.all()):
-                break
-            self.extend(prefix, token[:, None])
-        rows = torch.stack(steps, 1).tolist()
-        return [self.text.decode(self._until_end(row)) for row in rows]
+        choose = self._chooser(do_sample)
+        return continue_text(self, prefix, max_new_tokens, choose, constraint, on_text)
 
-    def _until_end(self, row: list[int]) -> list[int]:
-        return row[: row.index(self.text.eos_id)] if self.text.eos_id in row else row
+    def generate_scan(self, descriptions: Sequence[str], do_sample: bool = False) -> Tensor:
+        """Return series (B, R, T) that fit descriptions: codes by the LM, decoded by the tokenizer.
 
-    def _choose(self, logits: Tensor, do_sample: bool) -> Tensor:
-        if not do_sample:
-            return logits.argmax(-1)
+        They are what a model trained with ``align.text2fmri_weight`` makes of the text, no
+        measurement.
+        """
+        with torch.no_grad():
+            codes = write_codes(self, descriptions, self._chooser(do_sample))
+            return self.tokenizer.decode_indices(codes)
+
+    def _chooser(self, do_sample: bool) -> Callable[[Tensor], Tensor]:
         lm = self.config.lm
-        logits = logits / lm.temperature
-        value, index = logits.topk(min(lm.top_k, logits.shape[-1]), -1)  # descending
-        share = value.softmax(-1)
-        value = value.masked_fill(share.cumsum(-1) - share > lm.top_p, float("-inf"))
-        return index.gather(1, torch.multinomial(value.softmax(-1), 1)).squeeze(1)
+        return sampler(lm.temperature, lm.top_k, lm.top_p) if do_sample else greedy
 
     # Files ---------------------------------------------------------------------------------------
 
@@ -355,7 +438,7 @@ class FMRILM(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        save_language_model(self.lm, self.text.text_tokenizer, folder / "lm")
+        save_language_model(self.lm, self.text.text_tokenizer, folder / "lm", self.config.lm)
         state = {
             name: value.contiguous()
             for name, value in self.state_dict().items()
@@ -383,14 +466,7 @@ class FMRILM(nn.Module):
             )
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = ModelConfig(TokenizerConfig(**values["vq_model"]), LMConfig(**values["lm"]))
-        lm, text_tokenizer = load_language_model(
-            dataclasses.replace(config.lm, base_model=str(folder / "lm"))
-        )
-        adapter = folder / "lm" / "adapter"
-        if adapter.is_dir():
-            from peft import PeftModel
-
-            lm = PeftModel.from_pretrained(lm, adapter, is_trainable=True)
+        lm, text_tokenizer = reload_language_model(config.lm, folder / "lm")
         model = cls(config, FMRITokenizer.from_pretrained(folder / "tokenizer"), lm, text_tokenizer)
         own = {name for name in model.state_dict() if not name.startswith(("lm.", "tokenizer."))}
         bridge = load_file(folder / "bridge.safetensors")
