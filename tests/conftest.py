@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch is imported, for subprocesses too: two workers of two threads on two cores spend
+# their time waiting for each other (the suite took 324 s, with one thread each 195 s).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest

@@ -196,7 +196,7 @@ def test_the_code_loss_predicts_codes_it_is_not_shown(patch_size):
     model = make(patch_size=patch_size).train()
     fmri, mask = scans()
     loss = model.code_loss(fmri, mask, 0.5)
-    assert 0 < float(loss) < 10
+    assert 0 < loss.item() < 10
     loss.backward()
     assert model.fmri_head.weight.grad.abs().sum() > 0
 
