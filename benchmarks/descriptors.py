@@ -210,14 +210,13 @@ def families() -> None:
 
 
 def workers() -> None:
-    """The command on 300 scans with one and two workers; memory of the main process."""
+    """The command on 600 scans with one and two workers, start-up of the workers included."""
     with tempfile.TemporaryDirectory() as place:
-        simulate(place, cohort="UKB", subjects=270, seed=0)
-        Cohort(place)
+        simulate(place, cohort="UKB", subjects=540, seed=0)
         rows, first = [], 0.0
         for jobs in (1, 2):
             start = time.perf_counter()
-            describe(Path(place), types="graph", jobs=jobs, refresh=True)
+            describe(Path(place), types="graph", jobs=jobs, refresh=True, gallery=0)
             took = time.perf_counter() - start
             first = first or took
             rows.append(

@@ -132,7 +132,7 @@ class DataConfig:
     dataset_dir: list[str] = field(default_factory=list)  # cohort folders
     norm: str | None = None  # scaling; None: what the cohort's own cohort.yaml says
     desc_type: list[str] = field(default_factory=lambda: ["fc"])  # descriptor families
-    length: str = "clip"  # clip | random_clip: scans longer than num_timestamp
+    length: str = "clip"  # clip | random_clip: longer scans; pad: and shorter ones are masked
     cache: bool = True  # keep the series in memory
 
 
@@ -406,7 +406,7 @@ def check_config(config: Config) -> None:
         )
     choices = {
         "model.lm.fmri_input": (lm.fmri_input, ("continuous", "quantized")),
-        "data.length": (config.data.length, ("clip", "random_clip")),
+        "data.length": (config.data.length, ("clip", "random_clip", "pad")),
         "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
         "tokenizer.clip_loss_type": (
             config.tokenizer.clip_loss_type,

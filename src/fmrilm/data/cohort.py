@@ -274,3 +274,15 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _rename_subjects(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"participant_id": "subject_id"})
+
+
+def check_length(
+    cohort: Cohort, index: int, n_timepoints: int, num_timestamp: int, length: str = "clip"
+) -> None:
+    """Raise :class:`InputError` if a scan is too short for the model and not to be padded."""
+    if n_timepoints < num_timestamp and length != "pad":
+        raise InputError(
+            f"{cohort.name}: sample_{index} has {n_timepoints} time points, fewer than "
+            f"num_timestamp {num_timestamp}: lower model.vq_model.num_timestamp, or train with "
+            "data.length=pad to have the rest masked"
+        )

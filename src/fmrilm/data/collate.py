@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmrilm.data.dataset import stack_masks
 from fmrilm.models.text import TextEncoder
 from fmrilm.tasks import TASKS, Task, build_prompt
 
 
 def collate_scans(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Return ``fmri`` (B, R, T), ``roi_mask`` (B, R) , ``position`` and ``scan`` (B,)."""
+    """Return ``fmri`` (B, R, T), ``roi_mask`` (B, R) or (B, R, T), ``position``, ``scan`` (B,)."""
     return {
         "fmri": torch.stack([item["fmri"] for item in items]),
-        "roi_mask": torch.stack([item["roi_mask"] for item in items]),
+        "roi_mask": stack_masks([item["roi_mask"] for item in items]),
         "position": torch.tensor([item["position"] for item in items]),
         "scan": torch.tensor([item["scan"] for item in items]),
     }

@@ -10,8 +10,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fmrilm.data.cohort import Cohort
+from fmrilm.data.cohort import Cohort, check_length
 from fmrilm.errors import InputError
+
+
+def pad_scan(series: Tensor, roi_mask: Tensor, num_timestamp: int) -> tuple[Tensor, Tensor]:
+    """Return series (R, T >= num_timestamp) and mask: (R,), or (R, T) if zeros had to be added."""
+    missing = num_timestamp - series.shape[1]
+    if missing <= 0:
+        return series, roi_mask
+    real = torch.arange(num_timestamp) < series.shape[1]
+    return torch.nn.functional.pad(series, (0, missing)), roi_mask[:, None] & real
+
+
+def stack_masks(masks: Sequence[Tensor]) -> Tensor:
+    """Return masks of scans as one: (B, R), or (B, R, T) where at least one scan is padded."""
+    padded = [mask for mask in masks if mask.ndim == 2]
+    if not padded:
+        return torch.stack(list(masks))
+    return torch.stack([m if m.ndim == 2 else m[:, None].expand_as(padded[0]) for m in masks])
 
 
 class ScanDataset(Dataset):
@@ -25,15 +42,16 @@ class ScanDataset(Dataset):
     num_timestamp : int
         Time points of an item; longer scans are clipped.
     length : str
-        ``clip`` keeps the first time points, ``random_clip`` a random stretch.
+        ``clip`` keeps the first time points, ``random_clip`` a random stretch; ``pad``: like
+        ``clip``, and shorter scans are filled up with masked zeros.
     cache : bool
         Keep scaled scans in memory.
 
     Raises
     ------
     InputError
-        If a scan is shorter than ``num_timestamp`` (scans are never stretched), or there are no
-        rows.
+        If a scan is shorter than ``num_timestamp`` and not padded (scans are never stretched), or
+        there are no rows.
     """
 
     def __init__(
@@ -55,17 +73,13 @@ class ScanDataset(Dataset):
         return len(self.rows)
 
     def scan(self, row: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return one whole scaled scan (R, T) and its mask (R,)."""
+        """Return one whole scaled scan (R, T) and its mask, (R,) or (R, T) where it is padded."""
         if self._cache is not None and row in self._cache:
             return self._cache[row]
         cohort, index = self.cohorts[row[0]], row[1]
         series, roi_mask = cohort.read(index)
-        if series.shape[1] < self.num_timestamp:
-            raise InputError(
-                f"{cohort.name}: sample_{index} has {series.shape[1]} time points, fewer than "
-                f"num_timestamp {self.num_timestamp}: lower model.vq_model.num_timestamp"
-            )
-        pair = torch.from_numpy(series), torch.from_numpy(roi_mask)
+        check_length(cohort, index, series.shape[1], self.num_timestamp, self.length)
+        pair = pad_scan(torch.from_numpy(series), torch.from_numpy(roi_mask), self.num_timestamp)
         if self._cache is not None:
             self._cache[row] = pair
         return pair

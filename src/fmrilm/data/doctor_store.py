@@ -115,7 +115,7 @@ def check_length(content: Content) -> Iterator[Finding]:
             "error",
             f"{len(short)} samples have fewer than {content.n_timepoints} time points "
             f"(shortest {min(lengths)})",
-            "leave them out, or train with a smaller model.vq_model.num_timestamp",
+            "train with data.length=pad (masked) or a smaller model.vq_model.num_timestamp",
             [content.name(index) for index in short],
         )
 

@@ -14,7 +14,7 @@ from fmrilm.data.cohort import Cohort
 from fmrilm.data.progress import track
 from fmrilm.descriptors import COUNTS, Descriptor
 
-CHUNK = 64  # scans per job: the unit of parallel work and of resuming
+CHUNK = 16  # scans per job: the unit of parallel work and of resuming
 
 
 class Scans(Sequence[np.ndarray]):

@@ -69,7 +69,7 @@ def integrated_gradients(
     ----------
     target : callable
     fmri, reference : ndarray, shape (B, R, T)
-    roi_mask : ndarray of bool, shape (B, R)
+    roi_mask : ndarray of bool, shape (B, R) or (B, R, T)
     steps : int
         Points on the path (midpoint rule).
 
@@ -115,11 +115,13 @@ def occlusion(
     ----------
     target : callable
     fmri : ndarray, shape (B, R, T)
-    roi_mask : ndarray of bool, shape (B, R)
+    roi_mask : ndarray of bool, shape (B, R) or (B, R, T)
     groups : mapping
         Name -> row numbers of its regions.
     """
     import torch
+
+    from fmrilm.models.masks import sample_mask
 
     scans, mask = torch.from_numpy(fmri).float(), torch.from_numpy(roi_mask)
     found = {}
@@ -128,7 +130,7 @@ def occlusion(
         for name, rows in groups.items():
             without = mask.clone()
             without[:, rows] = False
-            found[name] = (whole - target(scans * without[:, :, None], without)).numpy()
+            found[name] = (whole - target(scans * sample_mask(without), without)).numpy()
     return found
 
 

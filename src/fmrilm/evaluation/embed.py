@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from fmrilm.data.cohort import Cohort
 from fmrilm.errors import InputError
-from fmrilm.evaluation.scoring import check_shape
-from fmrilm.evaluation.tokenizers import read_scans
+from fmrilm.evaluation.runs import open_run
+from fmrilm.evaluation.scoring import Scorer, check_shape
 
 KINDS = ("features", "codes")
 
@@ -43,7 +43,7 @@ class ScanEmbedder(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-        """Return one row per scan of ``X`` (n, R, T); ``masks`` (n, R) of usable regions."""
+        """Return one row per scan of ``X`` (n, R, T); ``masks`` (n, R) or (n, R, T)."""
         import torch
 
         from fmrilm.models.pooling import masked_mean
@@ -97,9 +97,11 @@ def embed(
     embedder = ScanEmbedder(str(Path(run) / "model"), kind).fit(np.empty(0))
     config = embedder.tokenizer_.config
     cohort = Cohort(data)
-    check_shape(cohort, config.num_rois, config.num_timestamp)
-    scans = read_scans(cohort, split, config.num_timestamp)
-    rows = embedder.transform(scans.series, scans.masks)
+    length = open_run(run).config.data.length
+    check_shape(cohort, config.num_rois, config.num_timestamp, length)
+    scans = Scorer(None, cohort, config.num_timestamp, length=length)
+    fmri, masks = scans.batch(cohort.indices(split).tolist())
+    rows = embedder.transform(fmri.numpy(), masks.numpy())
     ids = cohort.table.iloc[cohort.indices(split)][["subject_id", "session_id"]]
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".npy":

@@ -150,7 +150,7 @@ def _plan(run: Run, datasets: str | None, asked: list[str], split: str) -> list[
     questions = []
     vq = run.config.model.vq_model
     for cohort in open_cohorts(run, datasets):
-        check_shape(cohort, vq.num_rois, vq.num_timestamp)
+        check_shape(cohort, vq.num_rois, vq.num_timestamp, run.config.data.length)
         for task in tasks_of(cohort, run.config, asked):
             question = select(cohort, task, split)
             prompts_for(question, run.config)
@@ -161,7 +161,7 @@ def _plan(run: Run, datasets: str | None, asked: list[str], split: str) -> list[
 def _evaluate_run(
     run: Run, questions: list[Question], settings: Settings, folder: Path, samples: int
 ) -> list[TaskResult]:
-    length = run.config.model.vq_model.num_timestamp
+    points, length = run.config.model.vq_model.num_timestamp, run.config.data.length
     model = run.load_model()
     cohorts = {id(question.cohort): question.cohort for question in questions}
     logs = {
@@ -169,7 +169,7 @@ def _evaluate_run(
         for key, cohort in cohorts.items()
     }
     scorers = {
-        key: Scorer(model, cohort, length, settings.batch_size, logs[key])
+        key: Scorer(model, cohort, points, settings.batch_size, logs[key], length)
         for key, cohort in cohorts.items()
     }
     total = sum(len(question.rows) for question in questions) * settings.passes
@@ -185,7 +185,8 @@ def _evaluate_run(
         if samples and parent is not None and parent.stage == "align":
             before = parent.load_model()
             writers[parent.stage] = [
-                Scorer(before, cohort, length, settings.batch_size) for cohort in cohorts.values()
+                Scorer(before, cohort, points, settings.batch_size, length=length)
+                for cohort in cohorts.values()
             ]
         write_generations(folder, writers, run.config, settings.split, samples)
     for log in logs.values():

@@ -88,7 +88,8 @@ def explain(
     opened = open_run(run)
     cohort = open_cohorts(opened, dataset)[0]
     vq = opened.config.model.vq_model
-    check_shape(cohort, vq.num_rois, vq.num_timestamp)
+    length = opened.config.data.length
+    check_shape(cohort, vq.num_rois, vq.num_timestamp, length)
     question = select(cohort, tasks_of(cohort, opened.config, [task] if task else [])[0], split)
     names = question.task.candidates
     if answer is not None and answer not in names:
@@ -97,9 +98,8 @@ def explain(
     rows = pick(question, index, samples)
     model = opened.load_model()
     prompt = prompts_for(question, opened.config)[0]
-    found, facts = explain_rows(
-        model, Scorer(model, cohort, vq.num_timestamp), question, rows, prompt, index, steps
-    )
+    scorer = Scorer(model, cohort, vq.num_timestamp, length=length)
+    found, facts = explain_rows(model, scorer, question, rows, prompt, index, steps)
     folder = Path(output) if output else opened.folder / f"explanation_{question.task.name}"
     folder.mkdir(parents=True, exist_ok=True)
     if split == "test":

@@ -36,20 +36,25 @@ def region_means(series: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
     return np.where(roi_mask, series.mean(axis=1), np.nan).astype(np.float32)
 
 
-def values(series: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
-    """Return the whole scan in a row, shape (R * T,); nan where a region is unusable."""
-    return np.where(roi_mask[:, None], series, np.nan).astype(np.float32).ravel()
+def values(series: np.ndarray, roi_mask: np.ndarray, length: int) -> np.ndarray:
+    """Return the whole scan in a row, shape (R * length,); nan where there is no real sample."""
+    return _fill(series, roi_mask, length, np.nan).ravel()
 
 
-def series(scan: np.ndarray, roi_mask: np.ndarray) -> np.ndarray:
-    """Return the scan itself, shape (R, T); zero where a region is unusable."""
-    return np.where(roi_mask[:, None], scan, 0).astype(np.float32)
+def series(scan: np.ndarray, roi_mask: np.ndarray, length: int) -> np.ndarray:
+    """Return the scan itself, shape (R, length); zero where there is no real sample."""
+    return _fill(scan, roi_mask, length, 0.0)
 
 
-Feature = Callable[[np.ndarray, np.ndarray], np.ndarray]
+def _fill(scan: np.ndarray, roi_mask: np.ndarray, length: int, filler: float) -> np.ndarray:
+    kept = np.where(roi_mask[:, None], scan, filler).astype(np.float32)
+    return np.pad(kept, ((0, 0), (0, length - scan.shape[1])), constant_values=filler)
+
+
+Feature = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 FEATURES: dict[str, Feature] = {
-    "fc": connectivity,
-    "region_means": region_means,
+    "fc": lambda series, roi_mask, length: connectivity(series, roi_mask),
+    "region_means": lambda series, roi_mask, length: region_means(series, roi_mask),
     "values": values,
     "series": series,
 }
@@ -82,5 +87,5 @@ def extract(
     for row in rows:
         scan, roi_mask = cohort.read(int(row))
         for name in found:
-            found[name].append(FEATURES[name](scan[:, :length], roi_mask))
+            found[name].append(FEATURES[name](scan[:, :length], roi_mask, length))
     return {name: np.stack(parts) for name, parts in found.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmrilm.data.cohort import check_length
 from fmrilm.errors import InputError
 from fmrilm.evaluation.controls import randomise_phases
 
@@ -21,7 +22,7 @@ MAX_ANSWER_TOKENS = 8
 Advance = Callable[[int], None]
 
 
-def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int) -> None:
+def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int, length: str = "clip") -> None:
     """Raise :class:`InputError` if the scans of ``cohort`` do not fit a model.
 
     Parameters
@@ -29,18 +30,16 @@ def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int) -> None:
     cohort : Cohort
     num_rois, num_timestamp : int
         What the model was built for.
+    length : str
+        ``data.length`` of the model; ``pad``: shorter scans are padded.
     """
     if cohort.store.n_rois != num_rois:
         raise InputError(
             f"{cohort.name} has {cohort.store.n_rois} regions, the model reads {num_rois}: "
             "evaluate on scans of the atlas the model was trained on"
         )
-    length = cohort.store.shape(0)[1]
-    if length < num_timestamp:
-        raise InputError(
-            f"{cohort.name} has {length} time points, the model reads {num_timestamp}: "
-            "prepare longer scans, or train with a smaller model.vq_model.num_timestamp"
-        )
+    if len(cohort):
+        check_length(cohort, 0, cohort.store.shape(0)[1], num_timestamp, length)
 
 
 class Scorer:
@@ -54,6 +53,8 @@ class Scorer:
     num_timestamp : int
         Time points the model reads; longer scans are clipped to their start.
     batch_size : int
+    length : str
+        ``data.length`` of the model; ``pad``: shorter scans are padded with masked zeros.
     log : ScoreLog, optional
         Where answers are kept in case the evaluation is interrupted.
     """
@@ -65,36 +66,40 @@ class Scorer:
         num_timestamp: int,
         batch_size: int = 32,
         log: ScoreLog | None = None,
+        length: str = "clip",
     ) -> None:
         self.model = model
         self.cohort = cohort
         self.num_timestamp = num_timestamp
         self.batch_size = batch_size
         self.log = log
+        self.length = length
         self._known: dict[Hashable, np.ndarray] = {}
 
     def _scan(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         series, roi_mask = self.cohort.read(int(row))
-        if series.shape[1] < self.num_timestamp:
-            raise InputError(
-                f"{self.cohort.name}: scan {row} has {series.shape[1]} time points, the model "
-                f"reads {self.num_timestamp}"
-            )
+        check_length(self.cohort, int(row), series.shape[1], self.num_timestamp, self.length)
         return series[:, : self.num_timestamp], roi_mask
 
     def batch(self, rows: Sequence[int], kind: str = "scan") -> tuple[Any, Any]:
-        """Return scans (B, R, T) and masks (B, R) as tensors, altered as ``kind`` says."""
+        """Return scans (B, R, T) and masks, (B, R) or (B, R, T), altered as ``kind`` says."""
         import torch
+
+        from fmrilm.data.dataset import pad_scan, stack_masks
 
         series, masks = zip(*(self._scan(row) for row in rows), strict=True)
         if kind == "phase":
             series = tuple(
                 randomise_phases(one, int(row)) for one, row in zip(series, rows, strict=True)
             )
-        fmri = torch.from_numpy(np.stack(series).astype(np.float32))
+        padded = [
+            pad_scan(torch.from_numpy(one).float(), torch.from_numpy(mask), self.num_timestamp)
+            for one, mask in zip(series, masks, strict=True)
+        ]
+        fmri = torch.stack([one for one, _ in padded])
         if kind == "zero":
             fmri = torch.zeros_like(fmri)
-        return fmri, torch.from_numpy(np.stack(masks))
+        return fmri, stack_masks([mask for _, mask in padded])
 
     def probabilities(
         self,
@@ -149,8 +154,9 @@ class Scorer:
         if kind == "text_only":
             return [(kind, prompt, answers) for prompt in prompts]
         if kind == "zero":  # only which regions are usable is left of the scan
-            masks = [self._scan(row)[1].tobytes() for row in rows]
-            return [(kind, m, p, answers) for m, p in zip(masks, prompts, strict=True)]
+            scans = [self._scan(row) for row in rows]
+            left = [(mask.tobytes(), series.shape[1]) for series, mask in scans]
+            return [(kind, *m, p, answers) for m, p in zip(left, prompts, strict=True)]
         return [(kind, int(r), p, answers) for r, p in zip(rows, prompts, strict=True)]
 
     def _score(

@@ -39,6 +39,8 @@ def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedT
     positive = np.asarray(labels, dtype=bool)
     if not positive.any() or positive.all():
         return PairedTest(float("nan"), float("nan"), "DeLong: a class has no scan")
+    if min(positive.sum(), (~positive).sum()) < 2:
+        return PairedTest(float("nan"), float("nan"), "DeLong: a class has one scan")
     hits, alarms, areas = [], [], []
     for scores in (np.asarray(first, float), np.asarray(second, float)):
         above = scores[positive][:, None] - scores[~positive][None, :]

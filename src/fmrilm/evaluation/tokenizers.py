@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fmrilm.data.cohort import Cohort
+from fmrilm.data.cohort import Cohort, check_length
 from fmrilm.evaluation.codecs import PCACodec
 from fmrilm.evaluation.fidelity import (
     Scans,
@@ -71,8 +71,17 @@ def evaluate_tokenizer(
 
 
 def read_scans(cohort: Cohort, split: str, num_timestamp: int) -> Scans:
-    """Return the scaled scans of a split, clipped; masked regions are zero."""
-    pairs = [cohort.read(int(i)) for i in cohort.indices(split)]
+    """Return the scaled scans of a split, clipped; masked regions are zero.
+
+    Raises
+    ------
+    InputError
+        If a scan is shorter than ``num_timestamp``.
+    """
+    pairs = []
+    for index in cohort.indices(split):
+        check_length(cohort, int(index), cohort.store.shape(int(index))[1], num_timestamp)
+        pairs.append(cohort.read(int(index)))
     masks = np.stack([mask for _, mask in pairs])
     series = np.stack([series[:, :num_timestamp] for series, _ in pairs])
     return Scans(np.where(masks[:, :, None], series, 0.0), masks)

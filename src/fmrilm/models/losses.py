@@ -6,21 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmrilm.models.masks import region_mask, sample_mask
 from fmrilm.models.vit import connectivity
 
 
 def reconstruction_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor, kind: str) -> Tensor:
-    """Return the mean error over usable regions; ``kind`` is ``mse`` or ``smooth_l1``."""
+    """Return the mean error over usable samples; ``kind`` is ``mse`` or ``smooth_l1``."""
     measure = F.mse_loss if kind == "mse" else F.smooth_l1_loss
-    error = measure(prediction, target, reduction="none").mean(2)  # (B, R)
-    return (error * roi_mask).sum() / roi_mask.sum().clamp_min(1)
+    real = sample_mask(roi_mask).expand_as(target)
+    error = measure(prediction, target, reduction="none") * real
+    return error.sum() / real.sum().clamp_min(1)
 
 
 def connectivity_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> Tensor:
     """Return the mean squared difference of the regions' correlations (Fisher z)."""
     T = target.shape[2]
     difference = connectivity(prediction, roi_mask, T) - connectivity(target, roi_mask, T)
-    pairs = roi_mask[:, :, None] & roi_mask[:, None, :]
+    usable = region_mask(roi_mask)
+    pairs = usable[:, :, None] & usable[:, None, :]
     return difference[:, 0].square()[pairs].mean()
 
 
@@ -30,9 +33,10 @@ def spectral_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> Tenso
     A squared error alone is lowest where what cannot be told is left out, fast fluctuations first;
     this term asks for their amplitude back.
     """
-    spectra = [torch.fft.rfft(x, norm="ortho").abs() for x in (prediction, target)]
+    real, usable = sample_mask(roi_mask), region_mask(roi_mask)
+    spectra = [torch.fft.rfft(x * real, norm="ortho").abs() for x in (prediction, target)]
     error = (spectra[0] - spectra[1]).abs().mean(2)  # (B, R)
-    return (error * roi_mask).sum() / roi_mask.sum().clamp_min(1)
+    return (error * usable).sum() / usable.sum().clamp_min(1)
 
 
 class TextAlignment(nn.Module):

@@ -35,6 +35,31 @@ def attention_bias(
     return bias.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
+def sample_mask(roi_mask: Tensor) -> Tensor:
+    """Return a mask that multiplies series (B, R, T), from one (B, R) or (B, R, T)."""
+    return roi_mask if roi_mask.ndim == 3 else roi_mask[:, :, None]
+
+
+def region_mask(roi_mask: Tensor) -> Tensor:
+    """Return the usable regions (B, R), from a mask (B, R) or (B, R, T)."""
+    return roi_mask.any(2) if roi_mask.ndim == 3 else roi_mask
+
+
+def patch_mask(roi_mask: Tensor, num_steps: int) -> Tensor:
+    """Return the patches with at least one real sample, time-major, shape (B, S * R).
+
+    Parameters
+    ----------
+    roi_mask : Tensor of bool, shape (B, R) or (B, R, T)
+        Usable regions, or usable samples where scans are padded.
+    num_steps : int
+        Time patches S of a scan.
+    """
+    if roi_mask.ndim == 2:
+        return roi_mask.repeat(1, num_steps)
+    return roi_mask.unflatten(2, (num_steps, -1)).any(3).transpose(1, 2).flatten(1)
+
+
 def positions(is_scan: Tensor, valid: Tensor, num_rois: int) -> Tensor:
     """Return the position of every token, shape (B, L): one per time step, one per text token.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fmrilm.config import TokenizerConfig
+from fmrilm.models.masks import patch_mask
 from fmrilm.models.tokenizer import FMRITokenizer
 
 
@@ -62,7 +63,7 @@ class TiTok(FMRITokenizer):
         """Return the mask of latent tokens and patches together: only masked regions are hidden."""
         if bool(roi_mask.all()):
             return None
-        usable = roi_mask.repeat(1, self.config.num_steps)
+        usable = patch_mask(roi_mask, self.config.num_steps)
         usable = torch.cat([self.token_mask(roi_mask), usable], 1)
         bias = torch.zeros(usable.shape, dtype=dtype, device=usable.device)
         return bias.masked_fill_(~usable, torch.finfo(dtype).min)[:, None, None, :]

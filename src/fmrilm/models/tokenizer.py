@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fmrilm.config import TokenizerConfig
 from fmrilm.errors import InputError
-from fmrilm.models.masks import attention_bias
+from fmrilm.models.masks import attention_bias, patch_mask, region_mask, sample_mask
 from fmrilm.models.quantizers import QuantizerOutput, build_quantizer
 from fmrilm.models.regions import CoordinateEmbedding, check_centroids
 from fmrilm.models.vit import (
@@ -175,8 +175,8 @@ class FMRITokenizer(nn.Module):
             )
 
     def token_mask(self, roi_mask: Tensor) -> Tensor:
-        """Return which tokens belong to usable regions, shape (B, N), from a mask (B, R)."""
-        return roi_mask.repeat(1, self.config.num_steps)
+        """Return the tokens of usable regions with a real sample, shape (B, N)."""
+        return patch_mask(roi_mask, self.config.num_steps)
 
     def _bias(self, roi_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
         steps, rois = self.config.num_steps, self.config.num_rois
@@ -193,25 +193,25 @@ class FMRITokenizer(nn.Module):
         ----------
         fmri : Tensor, shape (B, R, T)
             Scaled series.
-        roi_mask : Tensor of bool, shape (B, R), optional
-            Usable regions; None: all.
+        roi_mask : Tensor of bool, shape (B, R) or (B, R, T), optional
+            Usable regions, or usable samples where scans are padded; None: all.
         """
         x, roi_mask = self.embed_patches(fmri, roi_mask)
         return self.encoder(x, self._bias(roi_mask, x.dtype))
 
     def embed_patches(self, fmri: Tensor, roi_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the encoder's input (B, S * R, D), time-major, and the mask of regions (B, R)."""
+        """Return the encoder's input (B, S * R, D), time-major, and the mask."""
         self.check(fmri)
         if roi_mask is None:
             roi_mask = torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
-        fmri = fmri * roi_mask[:, :, None]
+        fmri = fmri * sample_mask(roi_mask)
         x = self.patch_embed(to_patches(fmri, self.config.patch_size))
         steps = self.config.num_steps
         x = x + self.region_table("roi_embed").repeat(steps, 1)
         x = x + self.step_embed.repeat_interleave(self.config.num_rois, 0)
         if self.config.roi_profile:
             profile = self.profiles(fmri, roi_mask)  # (B, S, R, R)
-            used = roi_mask.sum(1).clamp_min(1)[:, None, None, None]
+            used = region_mask(roi_mask).sum(1).clamp_min(1)[:, None, None, None]
             partners = self.region_table("profile_embed")
             x = x + (profile @ partners / used.sqrt()).flatten(1, 2)
         return x, roi_mask
@@ -222,7 +222,8 @@ class FMRITokenizer(nn.Module):
         In standard deviations from the mean of the training scans (:meth:`fit_profiles`).
         """
         z = connectivity(fmri, roi_mask, self.config.patch_size)
-        pairs = (roi_mask[:, :, None] & roi_mask[:, None, :])[:, None]
+        usable = region_mask(roi_mask)
+        pairs = (usable[:, :, None] & usable[:, None, :])[:, None]
         return (z - self.profile_mean) / self.profile_sd * pairs
 
     def predict_profiles(self, features: Tensor) -> Tensor:
@@ -242,7 +243,8 @@ class FMRITokenizer(nn.Module):
         count, total, square = (torch.zeros(R, R, dtype=torch.float64) for _ in range(3))
         for fmri, roi_mask in scans:
             z = connectivity(fmri, roi_mask, fmri.shape[2])[:, 0].double().cpu()
-            pairs = (roi_mask[:, :, None] & roi_mask[:, None, :]).double().cpu()
+            usable = region_mask(roi_mask)
+            pairs = (usable[:, :, None] & usable[:, None, :]).double().cpu()
             count += pairs.sum(0)
             total += (z * pairs).sum(0)
             square += (z.square() * pairs).sum(0)
@@ -262,7 +264,7 @@ class FMRITokenizer(nn.Module):
             shape = (len(codes), self.config.num_rois)
             roi_mask = torch.ones(shape, dtype=torch.bool, device=codes.device)
         patches = self.decode_patches(codes, roi_mask)
-        return from_patches(patches, self.config.num_rois) * roi_mask[:, :, None]
+        return from_patches(patches, self.config.num_rois) * sample_mask(roi_mask)
 
     def decode_patches(self, codes: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the patches (B, S * R, P), time-major, of quantized vectors (B, N, D)."""

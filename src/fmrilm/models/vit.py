@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fmrilm.models.masks import sample_mask
+
 
 class DropPath(nn.Module):
     """Skip a residual branch for random samples (stochastic depth, arXiv 1603.09382)."""
@@ -149,7 +151,7 @@ def connectivity(x: Tensor, roi_mask: Tensor, patch_size: int) -> Tensor:
     Parameters
     ----------
     x : Tensor, shape (B, R, T)
-    roi_mask : Tensor of bool, shape (B, R)
+    roi_mask : Tensor of bool, shape (B, R) or (B, R, T)
     patch_size : int
         Time points per patch.
 
@@ -160,11 +162,14 @@ def connectivity(x: Tensor, roi_mask: Tensor, patch_size: int) -> Tensor:
         points of patches 0..s, so no step sees a later one.
     """
     steps = []
+    mask = sample_mask(roi_mask)
     for end in range(patch_size, x.shape[2] + 1, patch_size):
-        seen = x[:, :, :end]
-        seen = seen - seen.mean(2, keepdim=True)
+        real = mask[:, :, :end]
+        seen = x[:, :, :end] * real
+        count = real.expand_as(seen).sum(2, keepdim=True).clamp_min(1)
+        seen = seen - seen.sum(2, keepdim=True) / count
+        seen = seen * real
         seen = seen / seen.norm(dim=2, keepdim=True).clamp_min(1e-6)
-        seen = seen * roi_mask[:, :, None]
         steps.append(seen @ seen.transpose(1, 2))
     r = torch.stack(steps, 1)
     r = r.masked_fill(torch.eye(x.shape[1], dtype=torch.bool, device=x.device), 0.0)

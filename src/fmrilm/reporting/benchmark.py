@@ -174,7 +174,7 @@ def study(
     splits = tuple(np.arange(a, b) for a, b in pairwise(edges))
     probes = dict(features)
     for run in runs:
-        scorer = Scorer(run.load_model(), cohort, length, batch_size)
+        scorer = Scorer(run.load_model(), cohort, length, batch_size, length=run.config.data.length)
         prompt = prompts_for(parts[0], run.config)[0]
         title = FROZEN.format(run.folder.resolve().name)
         probes[title] = embed_rows(scorer, rows, prompt, "mean")

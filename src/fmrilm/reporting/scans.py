@@ -104,16 +104,22 @@ class Rebuilt:
         return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def rebuild(cohort: Cohort, tokenizer: Any, split: str = "val", batch_size: int = 16) -> Rebuilt:
+def rebuild(
+    cohort: Cohort, tokenizer: Any, split: str = "val", batch_size: int = 16
+) -> Rebuilt | None:
     """Return what the tokenizer makes of the scans of a split.
 
     The examples are regions of one scan, at fixed quantiles of how well they are reconstructed,
-    so that good and bad ones are shown alike.
+    so that good and bad ones are shown alike. Scans shorter than the model's length are left
+    out; None if there are no others.
     """
     import torch
 
-    rows = cohort.indices(split)[:MAX_SCANS]
     length = tokenizer.config.num_timestamp
+    rows = [row for row in cohort.indices(split) if cohort.store.shape(int(row))[1] >= length]
+    if not rows:
+        return None
+    rows = rows[:MAX_SCANS]
     counts = np.zeros(tokenizer.codebook_size, dtype=int)
     originals, rebuilts, masks = [], [], []
     for start in range(0, len(rows), batch_size):

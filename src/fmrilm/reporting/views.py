@@ -122,9 +122,11 @@ def cohort_view(cohort: Cohort) -> dict[str, Any]:
     }
 
 
-def tokenizer_view(cohort: Cohort, tokenizer: Any) -> dict[str, Any]:
-    """Return codebook use and reconstructions of a cohort's validation scans."""
+def tokenizer_view(cohort: Cohort, tokenizer: Any) -> dict[str, Any] | None:
+    """Return codebook use and reconstructions of a cohort's validation scans, if any are whole."""
     found = rebuild(cohort, tokenizer)
+    if found is None:
+        return None
     step = cohort.store.t_r or cohort.info.t_r
     time = np.arange(tokenizer.config.num_timestamp) * step
     return {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fmrilm.data.dataset import ScanDataset
+from fmrilm.data.dataset import ScanDataset, stack_masks
 from fmrilm.models.fmrilm import FMRILM
 
 
@@ -35,7 +35,7 @@ class ScanFeatures:
                 items.setdefault(dataset.scan_id(position), (dataset, position))
         config = model.tokenizer.config
         size = len(items) * config.num_tokens * config.size[0] * 4
-        is_fixed = all(dataset.length == "clip" for dataset in datasets)
+        is_fixed = all(dataset.length != "random_clip" for dataset in datasets)
         if is_fixed and not model.config.lm.tune_tokenizer and size <= max_bytes:
             self._row = {scan: row for row, scan in enumerate(items)}
             self._features = self._compute([dataset[at] for dataset, at in items.values()])
@@ -47,7 +47,8 @@ class ScanFeatures:
         for start in range(0, len(items), batch_size):
             some = items[start : start + batch_size]
             fmri = torch.stack([item["fmri"] for item in some])
-            rows.append(self._model.features(fmri, torch.stack([i["roi_mask"] for i in some])))
+            mask = stack_masks([item["roi_mask"] for item in some])
+            rows.append(self._model.features(fmri, mask))
         return torch.cat(rows)
 
     def of(self, batch: Mapping[str, Tensor]) -> Tensor:
