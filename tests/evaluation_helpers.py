@@ -69,6 +69,9 @@ class ScanReader:
         scores[:, 1] = value
         return scores
 
+    def ask(self, fmri, roi_mask, questions):
+        return [self.score(fmri, roi_mask, *question) for question in questions]
+
     def generate(self, fmri, roi_mask, prompts, max_new_tokens=8):
         if self.text:
             return [self.text] * len(prompts)

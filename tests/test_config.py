@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fmrilm.config import FLAGS, Config, load_config, read_flags, save_config
+from fmrilm.config import Config, load_config, save_config
 from fmrilm.errors import InputError
+from fmrilm.flags import FLAGS, read_flags
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -94,6 +95,7 @@ def test_every_flag_of_the_original_names_a_key():
     for key in FLAGS.values():
         assert OmegaConf.select(config, key, throw_on_missing=True) is not None or key in (
             "instruct.fewshot_samples",
+            "align.text_corpus",
         )
 
 

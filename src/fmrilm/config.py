@@ -1,7 +1,7 @@
 """Every option of fmrilm: frozen dataclasses, merged as defaults <- YAML files <- ``key=value``.
 
 The YAML files of the original fMRI-LM (``model.vq_model.*``, ``model.lm.*``, ``datasets.*``) load
-unchanged, and the flags of its documented commands are accepted through :data:`FLAGS`.
+unchanged, and the flags of its documented commands are accepted through :mod:`fmrilm.flags`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ class TokenizerConfig:
     def tokens_per_step(self) -> int:
         """Tokens that share a position in time: the regions, or all latent tokens."""
         return self.num_latent_tokens or self.num_rois
+
+    @property
+    def token_steps(self) -> int:
+        """Steps in time that tokens tell apart: the patches, or one for latent tokens."""
+        return self.num_tokens // self.tokens_per_step
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -150,7 +155,8 @@ class TrainConfig:
     beta2: float = 0.95
     warmup: float = 0.1  # share of the steps
     grad_clip: float = 1.0  # largest gradient norm
-    mixed_precision: str = "no"  # no | bf16 | fp16
+    mixed_precision: str = "no"  # no | bf16 | fp16 | auto: bf16 where the hardware has it
+    tracker: str | None = None  # tensorboard | wandb | trackio, beside log.jsonl
     num_workers: int = 0  # reading processes
     seed: int = 1337
     save_ckpt: bool = True  # keep checkpoints to resume from
@@ -181,9 +187,10 @@ class AlignConfig:
     text_only_weight: float = 0.1
     fmri_only_weight: float = 0.1
     fmri2text_weight: float = 1.0
+    text2fmri_weight: float = 0.0  # codes of a scan from its description
     mask_ratio: float = 0.3  # masked codes of the fMRI-only loss when there is one time patch
     max_text_length: int = 600  # text tokens per description
-    text_corpus: str | None = None  # text file for text_only; None: the cohort's descriptions
+    text_corpus: str | None = None  # of `fmrilm corpus build`, for text_only; None: descriptions
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,8 @@ class InstructConfig:
     """Stage 3: which questions, and what stands beside the scan."""
 
     tasks: list[str] = field(default_factory=list)  # [] : the targets of each dataset
+    formats: list[str] = field(default_factory=lambda: ["single"])  # single | several | open
+    balanced: bool = False  # training scans of rarer classes are shown more often
     add_src_info: bool = False  # put the cohort's sentence in front
     add_desc: list[str] = field(default_factory=list)  # participant columns told to the model
     use_allowed_tokens: bool = True  # answers are chosen among the task's own
@@ -216,105 +225,6 @@ class Config:
     align: AlignConfig = field(default_factory=AlignConfig)
     instruct: InstructConfig = field(default_factory=InstructConfig)
     datasets: dict[str, DatasetConfig] = field(default_factory=dict)
-
-
-# Flags of the original's documented commands -> keys of Config.
-FLAGS = {
-    "quantizer": "model.vq_model.quantizer",
-    "lm_name": "model.lm.base_model",
-    "lm": "model.lm.base_model",
-    "dataset_dir": "data.dataset_dir",
-    "desc_type": "data.desc_type",
-    "epochs": "train.epochs",
-    "batch_size": "train.batch_size",
-    "fmri_batch_size": "train.batch_size",
-    "gradient_accumulation_steps": "train.gradient_accumulation_steps",
-    "learning_rate": "train.lr",
-    "weight_decay": "train.weight_decay",
-    "seed": "train.seed",
-    "mixed_precision": "train.mixed_precision",
-    "save_ckpt": "train.save_ckpt",
-    "clip_loss_type": "tokenizer.clip_loss_type",
-    "pooling": "tokenizer.pooling",
-    "text_pooling": "tokenizer.text_pooling",
-    "domain_weight": "tokenizer.domain_weight",
-    "text_only_weight": "align.text_only_weight",
-    "fmri_only_weight": "align.fmri_only_weight",
-    "fmri2text_weight": "align.fmri2text_weight",
-    "add_src_info": "instruct.add_src_info",
-    "add_desc": "instruct.add_desc",
-    "use_allowed_tokens": "instruct.use_allowed_tokens",
-    "use_random_prompt": "instruct.use_random_prompt",
-    "fewshot_samples": "instruct.fewshot_samples",
-}
-# Flags that name a file or folder rather than a key: the caller takes them out first.
-PATH_FLAGS = {
-    "cfg_path": "config",
-    "ckpt_dir": "output",
-    "tokenizer_path": "init",
-    "pretrained_ckpt": "init",
-}
-# Datasets may carry phenotype text by a bare --add_desc: these columns never reveal a label.
-DEFAULT_DESC_COLUMNS = ["age", "sex"]
-
-
-def read_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the path flags and the ``key=value`` pairs that ``arguments`` stand for.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        What stood on the command line: ``key=value``, ``--flag value`` or a bare ``--flag``.
-
-    Raises
-    ------
-    InputError
-        If a flag is not known, or a word is neither flag nor ``key=value``.
-    """
-    paths: dict[str, str] = {}
-    pairs: list[str] = []
-    words = list(arguments)
-    batch = None
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            if "=" not in word:
-                raise InputError(f"expected key=value or --flag value, got {word!r}")
-            pairs.append(word)
-            continue
-        name, _, value = word[2:].partition("=")
-        if not value and words and not words[0].startswith("--") and "=" not in words[0]:
-            value = words.pop(0)
-        name = name.replace("-", "_")
-        if name in PATH_FLAGS:
-            paths[PATH_FLAGS[name]] = value
-        elif name == "global_fmri_batch_size":
-            batch = int(value)
-        elif name in FLAGS:
-            key = FLAGS[name]
-            if key == "instruct.add_desc" and not value:
-                value = ",".join(DEFAULT_DESC_COLUMNS)
-            is_list = isinstance(_default(key), list)
-            pairs.append(f"{key}=[{value}]" if is_list else f"{key}={value or 'true'}")
-        else:
-            known = [*FLAGS, *PATH_FLAGS, "global_fmri_batch_size"]
-            raise InputError(f"unknown flag --{name}{suggest(name, known)}")
-    if batch is not None:  # the global batch is scans per update, over all accumulation steps
-        steps = next((int(p.split("=")[1]) for p in pairs if p.startswith("train.gradient_acc")), 1)
-        if batch % steps:
-            raise InputError(
-                f"global_fmri_batch_size {batch} is not a multiple of "
-                f"gradient_accumulation_steps {steps}"
-            )
-        pairs.append(f"train.batch_size={batch // steps}")
-    return paths, pairs
-
-
-def _default(key: str) -> Any:
-    value: Any = Config()
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def load_config(
@@ -414,11 +324,15 @@ def check_config(config: Config) -> None:
         ),
         "tokenizer.pooling": (config.tokenizer.pooling, ("mean", "cls", "map")),
         "tokenizer.text_pooling": (config.tokenizer.text_pooling, ("mean", "last")),
-        "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16")),
+        "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16", "auto")),
         "model.vq_model.gate_attn": (vq.gate_attn, ("none", "headwise", "elementwise")),
         "model.vq_model.roi_embed": (vq.roi_embed, ("learned", "coords")),
         "model.vq_model.attn_mode": (vq.attn_mode, ("sdpa", "flash_attn", "normal")),
     }
+    for name in config.instruct.formats or [""]:
+        choices[f"instruct.formats: {name!r}"] = (name, ("single", "several", "open"))
+    if config.train.tracker is not None:
+        choices["train.tracker"] = (config.train.tracker, ("tensorboard", "wandb", "trackio"))
     for key, (value, known) in choices.items():
         if value not in known:
             raise InputError(

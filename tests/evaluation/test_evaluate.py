@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation_helpers import ScanReader, make_cohort, make_run
+from evaluation_helpers import N_TIMES, ScanReader, make_cohort, make_run
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.results import read_results
 from fmrilm.evaluation.runs import Run
+from fmrilm.evaluation.scoring import Asked, Scorer
 from fmrilm.tasks import TASKS
 
 FILES = (
@@ -218,3 +219,23 @@ def test_a_folder_that_is_no_run_is_named_on_the_command_line(tmp_path):
     assert done.returncode == 2
     assert "config.yaml not found" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_scan_is_read_once_for_all_its_questions_and_wordings(planted):
+    reads = []
+
+    class Counting(ScanReader):
+        def ask(self, fmri, roi_mask, questions):
+            reads.append((len(fmri), len(questions)))
+            return super().ask(fmri, roi_mask, questions)
+
+    scorer = Scorer(Counting(), planted, N_TIMES, batch_size=4)
+    rows = np.arange(6)
+    asked = [Asked(rows, [f"question {i}"] * 6, ("Male", "Female")) for i in range(3)]
+    scorer.read(asked)
+    assert reads == [(4, 3), (2, 3)]
+    for one in asked:
+        found = scorer.probabilities(one.rows, one.prompts, one.candidates)
+        fresh = Scorer(ScanReader(), planted, N_TIMES)
+        np.testing.assert_allclose(found, fresh.probabilities(rows, one.prompts, one.candidates))
+    assert len(reads) == 2

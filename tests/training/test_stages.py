@@ -14,15 +14,10 @@ from fmrilm.models.losses import TextAlignment
 from fmrilm.models.tokenizer import FMRITokenizer
 from fmrilm.tasks import TASKS, build_prompt
 from fmrilm.training.alignment import AlignObjective
-from fmrilm.training.build import (
-    collect_questions,
-    few_per_class,
-    open_cohorts,
-    split_rows,
-    train_stage,
-    training_texts,
-)
+from fmrilm.training.build import open_cohorts, train_stage
 from fmrilm.training.instruction import InstructObjective
+from fmrilm.training.loaders import split_rows, training_texts
+from fmrilm.training.questions import collect_questions, few_per_class
 from fmrilm.training.scans import ScanFeatures
 from fmrilm.training.tokenizer import TokenizerObjective
 from small import POINTS, ROIS, make_cohort
@@ -73,7 +68,9 @@ def test_stage_2_overfits_one_batch(runs, cohort_folder):
     texts = cohort.descriptions(["fc"]).iloc[cohort.indices("train")[:6]].tolist()
     batch = DescriptionCollator(model.text, texts, 40)(items)
     scans = ScanFeatures(model, dataset)
-    objective = AlignObjective(model, AlignConfig(1.0, 0.0, 1.0), scans).train()
+    objective = AlignObjective(
+        model, AlignConfig(text_only_weight=1.0, fmri_only_weight=0.0), scans
+    ).train()
     first, last = fit(objective, batch, 120)
     assert last < 0.3 * first
 
@@ -170,6 +167,7 @@ def test_a_planted_effect_is_found_and_shuffled_labels_are_not(tmp_path, tiny_op
         folder = make_cohort(tmp_path / f"effect-{effect}", subjects=120, effect=effect)
         describe(folder, types="fc")
         options = [*tiny_options, f"data.dataset_dir=[{folder}]", "train.epochs=20"]
+        options += ["instruct.use_random_prompt=false"]  # 84 scans cannot teach twenty wordings
         root = tmp_path / f"runs-{effect}"
         tok = train_stage("tokenizer", options, output=root / "tok")
         run = train_stage("instruct", options, output=root / "inst", init=tok)
@@ -253,5 +251,6 @@ def test_cached_features_are_those_of_the_model(runs, cohort_folder):
         "roi_mask": torch.ones(6, ROIS, dtype=torch.bool),
         "scan": torch.tensor([item["scan"] for item in items]),
     }
-    cached = ScanFeatures(model, dataset).of(batch)
+    cached, codes = ScanFeatures(model, dataset).of(batch)
     torch.testing.assert_close(cached, model.features(batch["fmri"], batch["roi_mask"]))
+    assert torch.equal(codes, model.encode(batch["fmri"], batch["roi_mask"])[1])

@@ -12,7 +12,7 @@ from fmrilm.evaluation.generations import write_generations
 from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult, write_results
 from fmrilm.evaluation.runs import Run, find_parent, note_reading, open_cohorts, open_run
-from fmrilm.evaluation.scoring import Scorer, check_shape
+from fmrilm.evaluation.scoring import Asked, Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
 from fmrilm.evaluation.tokenizers import evaluate_tokenizer
 from fmrilm.evaluation.unfinished import ScoreLog, log_path
@@ -172,8 +172,12 @@ def _evaluate_run(
         key: Scorer(model, cohort, points, settings.batch_size, logs[key], length)
         for key, cohort in cohorts.items()
     }
-    total = sum(len(question.rows) for question in questions) * settings.passes
+    total = sum(len(question.rows) for question in questions) * (settings.passes + 1)
     with _progress(total) as (advance, say):
+        say("all questions of each scan")
+        for key, scorer in scorers.items():
+            of_cohort = [question for question in questions if id(question.cohort) == key]
+            scorer.read([_asked(question, run) for question in of_cohort], advance=advance)
         results = []
         for question in questions:
             say(f"{question.cohort.name} · {question.task.name}")
@@ -192,6 +196,11 @@ def _evaluate_run(
     for log in logs.values():
         log.remove()
     return results
+
+
+def _asked(question: Question, run: Run) -> Asked:
+    prompts = prompts_for(question, run.config)
+    return Asked(question.rows, prompts, tuple(question.task.candidates))
 
 
 @contextmanager

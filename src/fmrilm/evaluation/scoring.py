@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,13 +43,32 @@ def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int, length: str =
         check_length(cohort, 0, cohort.store.shape(0)[1], num_timestamp, length)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One question about several scans: a prompt for each, the same answers for all."""
+
+    rows: np.ndarray
+    prompts: Sequence[str]
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A question about one scan that has no score yet."""
+
+    key: Hashable
+    row: int
+    prompt: str
+    candidates: tuple[str, ...]
+
+
 class Scorer:
     """Candidate probabilities and free text from one model on one cohort.
 
     Parameters
     ----------
     model : FMRILM
-        Or anything with its ``score`` and ``generate``.
+        Or anything with its ``score``, ``ask`` and ``generate``.
     cohort : Cohort
     num_timestamp : int
         Time points the model reads; longer scans are clipped to their start.
@@ -123,53 +143,75 @@ class Scorer:
         advance : callable
             Told how many more of the n are done.
         """
-        keys = self._keys(rows, prompts, candidates, kind)
-        wanted: dict[Hashable, int] = {}
-        for position, key in enumerate(keys):
-            if key in self._known or key in wanted:
-                continue
-            kept = None if self.log is None else self.log.get(key)
-            if kept is None:
-                wanted[key] = position
-            else:
-                self._known[key] = np.array(kept)
-        advance(len(keys) - len(wanted))
-        todo = list(wanted.items())
-        for start in range(0, len(todo), self.batch_size):
-            part = todo[start : start + self.batch_size]
-            places = [position for _, position in part]
-            found = self._score(rows[places], [prompts[p] for p in places], candidates, kind)
-            for (key, _), values in zip(part, found, strict=True):
-                self._known[key] = values
-            if self.log is not None:
-                pairs = zip(part, found.tolist(), strict=True)
-                self.log.add([(key, values) for (key, _), values in pairs])
-            advance(len(part))
-        return np.stack([self._known[key] for key in keys])
+        keys = self.read([Asked(rows, prompts, tuple(candidates))], kind, advance)
+        return np.stack([self._known[key] for key in keys[0]])
 
-    def _keys(
-        self, rows: np.ndarray, prompts: Sequence[str], candidates: Sequence[str], kind: str
-    ) -> list[Hashable]:
-        answers = tuple(candidates)
+    def read(
+        self, asked: Sequence[Asked], kind: str = "scan", advance: Advance = lambda count: None
+    ) -> list[list[tuple[Hashable, ...]]]:
+        """Score several questions, reading every scan once for all of them.
+
+        Later calls of :meth:`probabilities` find the scores. Returned are the keys under which
+        they are known, one list per question.
+        """
+        keys = [self._keys(one, kind) for one in asked]
+        wanted: dict[Hashable, list[_Wanted]] = {}  # by scan
+        seen = 0
+        for one, its_keys in zip(asked, keys, strict=True):
+            for row, prompt, key in zip(one.rows, one.prompts, its_keys, strict=True):
+                seen += 1
+                if key in self._known:
+                    continue
+                kept = None if self.log is None else self.log.get(key)
+                if kept is not None:
+                    self._known[key] = np.array(kept)
+                    continue
+                of_scan = wanted.setdefault(key[:2], [])
+                if all(other.key != key for other in of_scan):
+                    of_scan.append(_Wanted(key, int(row), prompt, one.candidates))
+        advance(seen - sum(len(of_scan) for of_scan in wanted.values()))
+        alike: dict[Hashable, list[list[_Wanted]]] = {}  # scans of which the same is asked
+        for of_scan in wanted.values():
+            alike.setdefault(tuple(w.candidates for w in of_scan), []).append(of_scan)
+        for scans in alike.values():
+            for start in range(0, len(scans), self.batch_size):
+                self._read_batch(scans[start : start + self.batch_size], kind, advance)
+        return keys
+
+    def _read_batch(self, scans: list[list[_Wanted]], kind: str, advance: Advance) -> None:
+        columns = list(zip(*scans, strict=True))  # by question
+        for column, found in zip(columns, self._ask(columns, kind), strict=True):
+            for one, values in zip(column, found, strict=True):
+                self._known[one.key] = values
+            if self.log is not None:
+                pairs = zip(column, found.tolist(), strict=True)
+                self.log.add([(one.key, values) for one, values in pairs])
+            advance(len(column))
+
+    def _keys(self, asked: Asked, kind: str) -> list[tuple[Hashable, ...]]:
+        prompts, answers = asked.prompts, asked.candidates
         if kind == "text_only":
             return [(kind, prompt, answers) for prompt in prompts]
         if kind == "zero":  # only which regions are usable is left of the scan
-            scans = [self._scan(row) for row in rows]
+            scans = [self._scan(row) for row in asked.rows]
             left = [(mask.tobytes(), series.shape[1]) for series, mask in scans]
-            return [(kind, *m, p, answers) for m, p in zip(left, prompts, strict=True)]
-        return [(kind, int(r), p, answers) for r, p in zip(rows, prompts, strict=True)]
+            return [(kind, m, p, answers) for m, p in zip(left, prompts, strict=True)]
+        return [(kind, int(r), p, answers) for r, p in zip(asked.rows, prompts, strict=True)]
 
-    def _score(
-        self, rows: np.ndarray, prompts: list[str], candidates: Sequence[str], kind: str
-    ) -> np.ndarray:
+    def _ask(self, columns: Sequence[Sequence[_Wanted]], kind: str) -> list[np.ndarray]:
         import torch
 
-        fmri, mask = (None, None) if kind == "text_only" else self.batch(rows.tolist(), kind)
+        questions = [([one.prompt for one in column], column[0].candidates) for column in columns]
+        rows = [one.row for one in columns[0]]
         with torch.inference_mode():
-            scores = self.model.score(fmri, mask, prompts, list(candidates))
-        values = torch.softmax(scores.double(), dim=-1).cpu().numpy()
-        if values.shape != (len(prompts), len(candidates)) or not np.isfinite(values).all():
-            raise RuntimeError(f"the model's scores of scans {rows.tolist()} are not finite")
+            if kind == "text_only":
+                scores = [self.model.score(None, None, p, list(c)) for p, c in questions]
+            else:
+                scores = self.model.ask(*self.batch(rows, kind), questions)
+        values = [torch.softmax(one.double(), dim=-1).cpu().numpy() for one in scores]
+        for found, (prompts, candidates) in zip(values, questions, strict=True):
+            if found.shape != (len(prompts), len(candidates)) or not np.isfinite(found).all():
+                raise RuntimeError(f"the model's scores of scans {rows} are not finite")
         return values
 
     def texts(

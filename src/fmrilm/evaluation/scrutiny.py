@@ -12,7 +12,7 @@ from fmrilm.evaluation import confounds
 from fmrilm.evaluation.calibration import calibration_report
 from fmrilm.evaluation.metrics import auc
 from fmrilm.evaluation.questions import Question, prompts_for, select
-from fmrilm.evaluation.scoring import Scorer
+from fmrilm.evaluation.scoring import Asked, Scorer
 
 
 def scrutinise(
@@ -68,11 +68,13 @@ def wording_stability(
     ones = np.ones((1, len(question.labels)))
     base = probabilities.argmax(axis=1)
     rows: list[dict[str, Any]] = []
+    asked = [prompts_for(question, config, variant) for variant in range(len(task.questions))]
+    answers = tuple(task.candidates)
+    scorer.read([Asked(question.rows, prompts, answers) for prompts in asked])
     for variant, text in enumerate(task.questions):
         scores = probabilities
         if variant:
-            prompts = prompts_for(question, config, variant)
-            scores = scorer.probabilities(question.rows, prompts, task.candidates)
+            scores = scorer.probabilities(question.rows, asked[variant], task.candidates)
         value = float(auc(question.labels, scores, scores.argmax(1), ones)[0])
         rows.append(
             {

@@ -67,6 +67,48 @@ class TextEncoder:
         text = answer if self.is_chat else f" {answer}"
         return self._ids(text) + ([self.eos_id] if end else [])
 
+    def conversation(
+        self, turns: Sequence[str], answers: Sequence[str]
+    ) -> tuple[list[int], list[int]]:
+        """Return ids and labels of several turns with their answers; only answers are supervised.
+
+        Parameters
+        ----------
+        turns : sequence of str
+            What is said to the model in turn; the scan's mark stands in the first.
+        answers : sequence of str
+            What it says each time.
+        """
+        ids = self.prompt_ids(turns[0])
+        labels = [IGNORED] * len(ids)
+        for i, answer in enumerate(answers):
+            said = self.answer_ids(answer)
+            following = self.next_turn_ids(turns[i + 1]) if i + 1 < len(turns) else []
+            ids += said + following
+            labels += said + [IGNORED] * len(following)
+        return ids, labels
+
+    def next_turn_ids(self, turn: str) -> list[int]:
+        """Return the ids between an answer's end and the next answer: another question."""
+        if not self.is_chat:
+            return self._ids(f"\n{turn}")
+        # What the chat template writes after an answer is found by giving it one.
+        mark = "fmrilm-answer"
+        messages = [("user", "?"), ("assistant", mark), ("user", turn)]
+        text = self.text_tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        after = text.partition(mark)[2]
+        return self._ids(after.removeprefix(str(self.text_tokenizer.eos_token)))
+
+    def scan_request_ids(self, description: str) -> list[int]:
+        """Return the ids of a request for a scan that fits a description, its place at the end."""
+        prompt = self.prompt_ids(f"{description}\nShow a scan that fits this description:")
+        return prompt + self._ids(self.delimiters[0]) + [SCAN_ID] * self.num_scan_tokens
+
     def text_ids(self, text: str) -> list[int]:
         """Return the ids of running text without a prompt, from one end-of-text to the next."""
         return [self.eos_id, *self._ids(text), self.eos_id]
@@ -84,17 +126,26 @@ class TextEncoder:
         """
         endings: Sequence[Sequence[int]] = answers or [[]] * len(prompts)
         rows = [[*prompt, *end] for prompt, end in zip(prompts, endings, strict=True)]
+        labelled = [[*[IGNORED] * len(p), *e] for p, e in zip(prompts, endings, strict=True)]
+        return self.pad(rows, None if answers is None else labelled)
+
+    def pad(
+        self, rows: Sequence[Sequence[int]], labelled: Sequence[Sequence[int]] | None = None
+    ) -> dict[str, Tensor]:
+        """Return left-padded ``input_ids``, ``attention_mask`` and, if given, ``labels``."""
         length = max(len(row) for row in rows)
         ids = torch.full((len(rows), length), self.pad_id)
         mask = torch.zeros((len(rows), length), dtype=torch.long)
         labels = torch.full((len(rows), length), IGNORED)
-        for i, (row, end) in enumerate(zip(rows, endings, strict=True)):
+        for i, row in enumerate(rows):
             ids[i, length - len(row) :] = torch.tensor(row)
             mask[i, length - len(row) :] = 1
-            if len(end):
-                labels[i, length - len(end) :] = torch.tensor(end)
         batch = {"input_ids": ids, "attention_mask": mask}
-        return batch if answers is None else {**batch, "labels": labels}
+        if labelled is None:
+            return batch
+        for i, row in enumerate(labelled):
+            labels[i, length - len(row) :] = torch.tensor(row)
+        return {**batch, "labels": labels}
 
 
 def train_text_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:

@@ -8,13 +8,14 @@ from pathlib import Path
 from torch import Tensor
 
 from fmrilm.config import AlignConfig
+from fmrilm.models.codes import text_to_codes_loss
 from fmrilm.models.fmrilm import FMRILM
 from fmrilm.training.scans import ScanFeatures
 from fmrilm.training.trainer import Objective
 
 
 class AlignObjective(Objective):
-    """Weighted sum of fMRI-to-text, fMRI-only and text-only language modelling.
+    """Weighted sum of fMRI-to-text, fMRI-only, text-only and text-to-fMRI language modelling.
 
     Parameters
     ----------
@@ -33,10 +34,13 @@ class AlignObjective(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``loss`` and its parts."""
         model, config = self.model, self.config
-        features = self._scans[0].of(batch)
+        features, codes = self._scans[0].of(batch)
         parts: dict[str, Tensor] = {}
-        loss = features.new_zeros(())
-        if config.fmri2text_weight > 0:
+        wants_text, wants_codes = config.fmri2text_weight > 0, config.fmri_only_weight > 0
+        if wants_text and wants_codes and model.tokenizer.config.token_steps > 1:
+            # Both read the scan as it is: one pass serves the two.
+            parts["fmri2text_loss"], parts["fmri_only_loss"] = model.losses(batch, features, codes)
+        elif wants_text:
             parts["fmri2text_loss"] = model(
                 batch["input_ids"],
                 batch["attention_mask"],
@@ -44,17 +48,25 @@ class AlignObjective(Objective):
                 roi_mask=batch["roi_mask"],
                 features=features,
             )
-            loss = loss + config.fmri2text_weight * parts["fmri2text_loss"]
-        if config.fmri_only_weight > 0:
+        if wants_codes and "fmri_only_loss" not in parts:
             parts["fmri_only_loss"] = model.code_loss(
-                batch["fmri"], batch["roi_mask"], config.mask_ratio, features
+                batch["fmri"], batch["roi_mask"], config.mask_ratio, features, codes
             )
-            loss = loss + config.fmri_only_weight * parts["fmri_only_loss"]
         if config.text_only_weight > 0:
             parts["text_only_loss"] = model(
                 batch["text_input_ids"], batch["text_attention_mask"], batch["text_labels"]
             )
-            loss = loss + config.text_only_weight * parts["text_only_loss"]
+        if config.text2fmri_weight > 0:
+            parts["text2fmri_loss"] = text_to_codes_loss(
+                model,
+                batch["request_input_ids"],
+                batch["request_attention_mask"],
+                codes,
+                batch["roi_mask"],
+            )
+        loss = features.new_zeros(())
+        for name, value in parts.items():
+            loss = loss + getattr(config, name.replace("_loss", "_weight")) * value
         return {"loss": loss, **parts}
 
     def export(self, folder: Path) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmrilm.config import Config, DatasetConfig, load_config, read_flags, save_config
+from fmrilm.config import Config, load_config, save_config
 from fmrilm.data.cohort import Cohort
 from fmrilm.errors import InputError
+from fmrilm.flags import read_flags
 from fmrilm.registry import suggest
-from fmrilm.tasks import TASKS, Task, build_prompt
 from fmrilm.training.runs import find_run, read_lineage, write_lineage
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
-    from fmrilm.data.dataset import ScanDataset
-    from fmrilm.models.fmrilm import FMRILM
     from fmrilm.training.trainer import Objective
 
 STAGES = ("tokenizer", "align", "instruct")
@@ -78,10 +75,11 @@ def train_stage(
     for cohort in cohorts:
         print(summarise(cohort))
     _quiet_transformers()
-    objective, train_loader, val_loader = _BUILDERS[stage](settings, cohorts, parent)
-    output.mkdir(parents=True, exist_ok=True)
-    save_config(settings, output / "config.yaml")
-    write_lineage(output, stage, parent, cohorts)
+    objective, train_loader, val_loader = _builder(stage)(settings, cohorts, parent)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+        output.mkdir(parents=True, exist_ok=True)
+        save_config(settings, output / "config.yaml")
+        write_lineage(output, stage, parent, cohorts)
     train(objective, train_loader, settings.train, output, val_loader, resume)
     return output
 
@@ -129,63 +127,6 @@ def summarise(cohort: Cohort, at_most: int = 500) -> str:
     return text
 
 
-def make_dataset(config: Config, cohorts: Sequence[Cohort], rows: list) -> ScanDataset:
-    """Return a dataset of the given (cohort, scan) rows."""
-    from fmrilm.data.dataset import ScanDataset
-
-    data = config.data
-    return ScanDataset(cohorts, rows, config.model.vq_model.num_timestamp, data.length, data.cache)
-
-
-def split_rows(cohorts: Sequence[Cohort], split: str) -> list[tuple[int, int]]:
-    """Return the (cohort, scan) rows of one split of all cohorts."""
-    if split == "test":
-        raise ValueError("the test split is read only by fmrilm.evaluation")
-    return [(c, int(i)) for c, cohort in enumerate(cohorts) for i in cohort.indices(split)]
-
-
-def make_loader(
-    config: Config, dataset: ScanDataset, collate: Callable, shuffle: bool
-) -> DataLoader:
-    """Return a loader of a dataset."""
-    from torch.utils.data import DataLoader
-
-    train = config.train
-    return DataLoader(
-        dataset,
-        batch_size=min(train.batch_size, len(dataset)),
-        shuffle=shuffle,
-        collate_fn=collate,
-        num_workers=train.num_workers,
-        drop_last=shuffle and len(dataset) > train.batch_size,
-    )
-
-
-def cohort_tasks(config: Config, cohort: Cohort) -> list[Task]:
-    """Return what is asked of a cohort: ``instruct.tasks``, else its targets."""
-    names = list(config.instruct.tasks)
-    if not names:
-        names = config.datasets.get(cohort.name, DatasetConfig(cohort.info.targets)).targets
-    return [TASKS[name] for name in names]
-
-
-def training_texts(config: Config, cohorts: Sequence[Cohort]) -> list[str]:
-    """Return the texts a text tokenizer may learn from: train descriptions, prompts, answers."""
-    texts: list[str] = []
-    for cohort in cohorts:
-        texts += [text for text in _descriptions(config, cohort, "train") if text]
-        for task in [*cohort_tasks(config, cohort), TASKS["describe"]]:
-            for variant in range(len(task.questions)):
-                prompt = build_prompt(task, variant, cohort.info.description)
-                texts.append(" ".join([prompt, *task.candidates]))
-    return texts
-
-
-def _descriptions(config: Config, cohort: Cohort, split: str) -> list[str]:
-    texts = cohort.descriptions(list(config.data.desc_type))
-    return texts.iloc[cohort.indices(split)].tolist()
-
-
 # Stages ------------------------------------------------------------------------------------------
 
 
@@ -199,11 +140,14 @@ def build_tokenizer_stage(
     from fmrilm.models.lm import load_language_model
     from fmrilm.models.text import TextEncoder
     from fmrilm.models.tokenizer import FMRITokenizer, build_tokenizer
-    from fmrilm.training.tokenizer import (
-        TokenizerObjective,
-        embed_descriptions,
-        embed_words,
+    from fmrilm.training.loaders import (
+        descriptions_of,
+        make_dataset,
+        make_loader,
+        split_rows,
+        training_texts,
     )
+    from fmrilm.training.tokenizer import TokenizerObjective, embed_descriptions, embed_words
 
     torch.manual_seed(config.train.seed)
     tokenizer = (
@@ -226,7 +170,7 @@ def build_tokenizer_stage(
             language_model = (lm, text_tokenizer)
         for split in rows:
             for cohort in cohorts:
-                texts += _descriptions(config, cohort, split)
+                texts += descriptions_of(config, cohort, split)
         text = TextEncoder(text_tokenizer, config.model.vq_model.num_tokens)
         embeddings = embed_descriptions(lm, text, texts, pooling=config.tokenizer.text_pooling)
         if config.tokenizer.domain_weight > 0:
@@ -259,132 +203,21 @@ def build_tokenizer_stage(
     return objective, train_loader, val_loader
 
 
-def build_align_stage(
-    config: Config, cohorts: list[Cohort], parent: Path | None
-) -> tuple[Objective, DataLoader, DataLoader]:
-    """Return objective and loaders of stage 2."""
-    from fmrilm.data.collate import DescriptionCollator
-    from fmrilm.training.alignment import AlignObjective
-    from fmrilm.training.scans import ScanFeatures
+def _builder(stage: str) -> Callable:
+    from fmrilm.training.language import build_align_stage, build_instruct_stage
 
-    if parent is None:
-        raise InputError("stage align needs a tokenizer: add --init runs/tok")
-    model = _new_model(config, cohorts, parent)
-    loaders, sets = [], []
-    for split in ("train", "val"):
-        texts, rows = [], []
-        for c, cohort in enumerate(cohorts):
-            found = _descriptions(config, cohort, split)
-            pairs = list(zip(cohort.indices(split), found, strict=True))
-            rows += [(c, int(i)) for i, text in pairs if text]
-            texts += [text for _, text in pairs if text]
-        dataset = make_dataset(config, cohorts, rows)
-        collate = DescriptionCollator(model.text, texts, config.align.max_text_length)
-        sets.append(dataset)
-        loaders.append(make_loader(config, dataset, collate, split == "train"))
-    objective = AlignObjective(model, config.align, ScanFeatures(model, *sets))
-    return objective, loaders[0], loaders[1]
-
-
-def build_instruct_stage(
-    config: Config, cohorts: list[Cohort], parent: Path | None
-) -> tuple[Objective, DataLoader, DataLoader]:
-    """Return objective and loaders of stage 3."""
-    from fmrilm.data.collate import QuestionCollator
-    from fmrilm.models.fmrilm import FMRILM
-    from fmrilm.training.instruction import InstructObjective
-    from fmrilm.training.scans import ScanFeatures
-
-    if parent is None:
-        raise InputError("stage instruct needs a run to start from: add --init runs/align")
-    if (parent / "model" / "bridge.safetensors").is_file():
-        model = FMRILM.from_pretrained(parent / "model")
-    else:  # straight from a tokenizer, without stage 2
-        model = _new_model(config, cohorts, parent)
-    loaders, sets = [], []
-    for split in ("train", "val"):
-        rows, questions = collect_questions(config, cohorts, split)
-        dataset = make_dataset(config, cohorts, rows)
-        varied = config.instruct.use_random_prompt and split == "train"
-        collate = QuestionCollator(model.text, questions, varied)
-        sets.append(dataset)
-        loaders.append(make_loader(config, dataset, collate, split == "train"))
-    objective = InstructObjective(model, ScanFeatures(model, *sets))
-    return objective, loaders[0], loaders[1]
-
-
-def collect_questions(
-    config: Config, cohorts: Sequence[Cohort], split: str
-) -> tuple[list[tuple[int, int]], list]:
-    """Return the (cohort, scan) rows of a split and the question asked of each.
-
-    A scan is asked every task whose label it has; scans without the label are left out.
-    """
-    from fmrilm.data.collate import Question
-
-    rng = np.random.default_rng(config.train.seed)
-    rows: list[tuple[int, int]] = []
-    questions: list[Question] = []
-    for c, cohort in enumerate(cohorts):
-        indices = cohort.indices(split)
-        sentence = cohort.info.description if config.instruct.add_src_info else ""
-        for task in cohort_tasks(config, cohort):
-            labels = cohort.labels(task.column)
-            known = [(int(i), k) for i in indices if (k := task.class_index(labels[i])) is not None]
-            if split == "train" and config.instruct.fewshot_samples is not None:
-                known = few_per_class(known, config.instruct.fewshot_samples, rng)
-            for index, class_index in known:
-                facts = {
-                    name: cohort.labels(name)[index]
-                    for name in config.instruct.add_desc
-                    if not _missing(cohort.labels(name)[index])
-                }
-                rows.append((c, index))
-                questions.append(Question(task, class_index, sentence, facts))
-    return rows, questions
-
-
-def few_per_class(
-    known: list[tuple[int, int]], count: int, rng: np.random.Generator
-) -> list[tuple[int, int]]:
-    """Return ``count`` random scans of every class from (scan, class) pairs."""
-    order = [known[i] for i in rng.permutation(len(known))]
-    classes = sorted({k for _, k in known})
-    return [pair for k in classes for pair in [p for p in order if p[1] == k][:count]]
-
-
-def _new_model(config: Config, cohorts: Sequence[Cohort], parent: Path) -> FMRILM:
-    import torch
-
-    from fmrilm.models.fmrilm import build_fmrilm
-    from fmrilm.models.tokenizer import FMRITokenizer
-
-    torch.manual_seed(config.train.seed)
-    tokenizer = FMRITokenizer.from_pretrained(parent / "model")
-    lm, own = config.model.lm, parent / "model" / "lm"
-    model_config = config.model
-    if lm.base_model == "tiny" and own.is_dir():
-        model_config = dataclasses.replace(
-            model_config, lm=dataclasses.replace(lm, base_model=str(own))
-        )
-    return build_fmrilm(model_config, tokenizer, training_texts(config, cohorts))
-
-
-_BUILDERS = {
-    "tokenizer": build_tokenizer_stage,
-    "align": build_align_stage,
-    "instruct": build_instruct_stage,
-}
+    builders = {
+        "tokenizer": build_tokenizer_stage,
+        "align": build_align_stage,
+        "instruct": build_instruct_stage,
+    }
+    return builders[stage]
 
 
 def _folder(given: Path | str | None, flag: str) -> Path:
     if given is None:
         raise InputError(f"give the run folder: {flag} runs/name")
     return Path(given)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _quiet_transformers() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fmrilm.models.fmrilm import FMRILM
+from fmrilm.models.text import IGNORED
 from fmrilm.training.scans import ScanFeatures
 from fmrilm.training.trainer import Objective
 
@@ -27,15 +30,30 @@ class InstructObjective(Objective):
         self._scans = [scans]  # in a list: no module, it is neither trained nor saved
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``loss``, the mean over answer tokens."""
-        loss = self.model(
-            batch["input_ids"],
-            batch["attention_mask"],
-            batch["labels"],
-            roi_mask=batch["roi_mask"],
-            features=self._scans[0].of(batch),
-        )
-        return {"loss": loss}
+        """Return ``loss``, the mean over answer tokens; with a head also its part, by name."""
+        model = self.model
+        features, _ = self._scans[0].of(batch)
+        with model.last_states() as states:
+            text_loss = model(
+                batch["input_ids"],
+                batch["attention_mask"],
+                batch["labels"],
+                roi_mask=batch["roi_mask"],
+                features=features,
+            )
+        if model.cls_head is None:
+            return {"loss": text_loss}
+        # The head reads the last token of the question, which no answer has been seen from.
+        last = (batch["labels"] != IGNORED).int().argmax(1) - 1
+        output = model.head_output(states[0][torch.arange(len(last)), last])
+        head_loss = self._head_loss(output.float(), batch)
+        return {"loss": text_loss + head_loss, "text_loss": text_loss, "head_loss": head_loss}
+
+    def _head_loss(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        if output.shape[1] > 1:
+            return F.cross_entropy(output, batch["class_index"])
+        mean, spread = self.model.value_scale
+        return F.mse_loss(output[:, 0], (batch["value"] - mean) / spread)
 
     def export(self, folder: Path) -> None:
         """Write the model."""

@@ -12,7 +12,7 @@ from fmrilm.models.fmrilm import FMRILM
 
 
 class ScanFeatures:
-    """What the language model is given of each scan.
+    """What the language model is given of each scan, and the scan's codes.
 
     Frozen features of all scans are computed before training, in fixed batches, so that they do
     not depend on where training was interrupted. They are computed batch by batch instead where
@@ -38,22 +38,27 @@ class ScanFeatures:
         is_fixed = all(dataset.length != "random_clip" for dataset in datasets)
         if is_fixed and not model.config.lm.tune_tokenizer and size <= max_bytes:
             self._row = {scan: row for row, scan in enumerate(items)}
-            self._features = self._compute([dataset[at] for dataset, at in items.values()])
+            found = [dataset[at] for dataset, at in items.values()]
+            self._features, self._codes = self._compute(found)
 
     @torch.no_grad()
-    def _compute(self, items: list, batch_size: int = 16) -> Tensor:
+    def _compute(self, items: list, batch_size: int = 16) -> tuple[Tensor, Tensor]:
         self._model.eval()
-        rows = []
+        features, codes = [], []
         for start in range(0, len(items), batch_size):
             some = items[start : start + batch_size]
             fmri = torch.stack([item["fmri"] for item in some])
             mask = stack_masks([item["roi_mask"] for item in some])
-            rows.append(self._model.features(fmri, mask))
-        return torch.cat(rows)
+            device = self._model.device
+            of_batch = self._model.encode(fmri.to(device), mask.to(device))
+            features.append(of_batch[0].cpu())
+            codes.append(of_batch[1].cpu())
+        return torch.cat(features), torch.cat(codes)
 
-    def of(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the features (B, N, D) of the scans of a batch."""
+    def of(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return features (B, N, D) and code indices (B, N) of the scans of a batch."""
         if not self._row:
-            return self._model.features(batch["fmri"], batch["roi_mask"])
+            return self._model.encode(batch["fmri"], batch["roi_mask"])
         rows = [self._row[scan] for scan in batch["scan"].tolist()]
-        return self._features[rows].to(batch["fmri"].device)
+        device = batch["fmri"].device
+        return self._features[rows].to(device), self._codes[rows].to(device)

@@ -15,7 +15,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    set_seed,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -83,13 +87,20 @@ def train(
         If there is nothing to resume from, or the loss stops being a number.
     """
     accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
+        # Without a GPU a launcher's processes find each other only if this is said.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=choose_precision(config.mixed_precision),
+        log_with=check_tracker(config.tracker),
+        project_dir=output_dir,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
         step_scheduler_with_optimizer=False,
     )
     check_launch(accelerator.num_processes)
     output_dir.mkdir(parents=True, exist_ok=True)
+    if config.tracker is not None:
+        accelerator.init_trackers("fmrilm", config=asdict(config))
     set_seed(config.seed)
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
@@ -180,8 +191,29 @@ def check_launch(num_processes: int) -> None:
     if asked != num_processes:
         raise InputError(
             f"the launcher started {asked} processes, but they train as {num_processes}: on a CPU "
-            "launch with ACCELERATE_USE_CPU=true and MASTER_ADDR set"
+            "start them with torchrun, or launch with ACCELERATE_USE_CPU=true and MASTER_ADDR set"
         )
+
+
+def choose_precision(asked: str) -> str:
+    """Return no, bf16 or fp16; ``auto`` is bf16 where the processor computes in it, else no."""
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    # Without the instructions for it, bf16 on a CPU is many times slower than float32.
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+
+
+def check_tracker(name: str | None) -> str | None:
+    """Return the name of a tracker, or raise :class:`InputError` if it is not installed."""
+    if name is None:
+        return None
+    from accelerate.tracking import get_available_trackers
+
+    if name not in [str(one) for one in get_available_trackers()]:
+        raise InputError(f"train.tracker is {name!r}, which is not installed: pip install {name}")
+    return name
 
 
 class _Means:
@@ -237,6 +269,9 @@ def _log(
 ) -> None:
     if not accelerator.is_main_process:
         return
+    for split, values in rows:
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        accelerator.log(named, step=state.step)  # to the trackers
     common = {
         "epoch": state.epoch,
         "step": state.step,

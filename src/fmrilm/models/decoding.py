@@ -1,0 +1,289 @@
+"""Decoding from a prompt that was read once: prefix cache, candidate scores, generation.
+
+Tensor letters: B scans, P prompts per scan, L tokens, C candidates, K tokens of a candidate,
+V text tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fmrilm.config import SCAN_MARK
+from fmrilm.errors import InputError
+from fmrilm.models.masks import attention_bias
+from fmrilm.models.text import SCAN_ID
+
+if TYPE_CHECKING:
+    from fmrilm.models.reading import FMRIReader
+
+OnText = Callable[[list[str]], None]
+
+
+@dataclass
+class Prefix:
+    """A prompt that the language model has read: what decoding goes on from."""
+
+    cache: Any  # keys and values of every layer
+    position: Tensor  # (B, L) position of every token
+    valid: Tensor  # (B, L) what may be looked at
+    logits: Tensor  # (B, V) of the token after the prompt
+
+    def pick(self, rows: list[int]) -> Prefix:
+        """Return a copy of some rows."""
+        cache = copy.deepcopy(self.cache)
+        index = torch.tensor(rows, device=self.position.device)
+        cache.batch_select_indices(index)
+        return Prefix(cache, self.position[index], self.valid[index], self.logits[index])
+
+    def repeat(self, count: int) -> Prefix:
+        """Return a copy in which every row stands ``count`` times in a row."""
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(count)
+        rows = (self.position, self.valid, self.logits)
+        return Prefix(cache, *(x.repeat_interleave(count, 0) for x in rows))
+
+
+@torch.no_grad()
+def prefill(
+    model: FMRIReader,
+    fmri: Tensor | None,
+    roi_mask: Tensor | None,
+    prompts: Sequence[str | list[int]],
+) -> Prefix:
+    """Read prompts once, so that any number of continuations can be tried on them.
+
+    Parameters
+    ----------
+    model : FMRIReader
+    fmri : Tensor, shape (B, R, T), or None
+    roi_mask : Tensor of bool, shape (B, R), or None
+    prompts : sequence of B * P str, or of token ids
+        Scan by scan: all prompts of the first scan, then those of the second. With several per
+        scan, what stands up to the scan's end is read once for all of them.
+    """
+    if fmri is None:
+        prompts = [p.replace(SCAN_MARK, "").lstrip() if isinstance(p, str) else p for p in prompts]
+        return _read_whole(model, None, None, [_ids(model, p) for p in prompts])
+    per_scan, rest = divmod(len(prompts), len(fmri))
+    if rest or not per_scan:
+        raise InputError(f"{len(prompts)} prompts cannot be shared out among {len(fmri)} scans")
+    scan = model.project(model.features(fmri, roi_mask))
+    ids = [_ids(model, prompt) for prompt in prompts]
+    heads, tails = zip(*(_split_after_scan(one) for one in ids), strict=True)
+    shareable = all(
+        heads[i] == heads[i - i % per_scan] and heads[i] and tails[i] for i in range(len(ids))
+    )
+    if per_scan == 1 or not shareable:
+        if per_scan > 1:
+            scan = scan.repeat_interleave(per_scan, 0)
+            roi_mask = None if roi_mask is None else roi_mask.repeat_interleave(per_scan, 0)
+        return _read_whole(model, scan, roi_mask, ids)
+    shared = _read_whole(model, scan, roi_mask, list(heads[::per_scan])).repeat(per_scan)
+    batch = model.text.batch(tails)
+    mask = batch["attention_mask"].bool().to(model.device)
+    extend(model, shared, batch["input_ids"].to(model.device), mask, last_only=True)
+    return shared
+
+
+def _ids(model: FMRIReader, prompt: str | list[int]) -> list[int]:
+    return model.text.prompt_ids(prompt) if isinstance(prompt, str) else prompt
+
+
+def _split_after_scan(ids: list[int]) -> tuple[list[int], list[int]]:
+    if SCAN_ID not in ids:
+        return [], ids
+    end = len(ids) - ids[::-1].index(SCAN_ID)
+    return ids[:end], ids[end:]
+
+
+def _read_whole(
+    model: FMRIReader, scan: Tensor | None, roi_mask: Tensor | None, ids: list[list[int]]
+) -> Prefix:
+    batch = model.text.batch(ids)
+    output, position, valid = model.read(
+        batch["input_ids"].to(model.device),
+        batch["attention_mask"].to(model.device),
+        scan,
+        roi_mask,
+        logits_to_keep=1,
+        use_cache=True,
+    )
+    return Prefix(output.past_key_values, position, valid, output.logits[:, -1].float())
+
+
+@torch.no_grad()
+def extend(
+    model: FMRIReader,
+    prefix: Prefix,
+    ids: Tensor,
+    mask: Tensor | None = None,
+    last_only: bool = False,
+) -> Tensor:
+    """Read more text (B, L2) after a prefix and return its logits (B, L2, V).
+
+    The prefix then includes the text.
+
+    Parameters
+    ----------
+    model : FMRIReader
+    prefix : Prefix
+    ids : Tensor of long, shape (B, L2)
+    mask : Tensor of bool, shape (B, L2), optional
+        False for padding on the left; None: there is none.
+    last_only : bool
+        Compute logits of the last token only, shape (B, 1, V).
+    """
+    mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    position = prefix.position[:, -1:] + mask.long().cumsum(1)
+    prefix.position = torch.cat([prefix.position, position], 1)
+    prefix.valid = torch.cat([prefix.valid, mask], 1)
+    embeds = model.lm.get_input_embeddings()(ids)
+    output = model.lm(
+        inputs_embeds=embeds,
+        attention_mask=attention_bias(position, prefix.position, prefix.valid, embeds.dtype),
+        position_ids=position,
+        past_key_values=prefix.cache,
+        use_cache=True,
+        logits_to_keep=int(last_only),  # 0: all
+    )
+    prefix.logits = output.logits[:, -1].float()
+    return output.logits.float()
+
+
+@torch.no_grad()
+def score_candidates(
+    model: FMRIReader, prefix: Prefix, candidates: Sequence[str], end: bool = False
+) -> Tensor:
+    """Return the log-probability of every candidate after a prefix, shape (B, C).
+
+    Per token; with ``end`` that of the whole answer and its end. The prefix stays as it is.
+    """
+    ids = [model.text.answer_ids(candidate, end=end) for candidate in candidates]
+    lengths = torch.tensor([len(one) for one in ids], device=model.device)
+    padded = torch.tensor(
+        [one + [model.text.eos_id] * (int(lengths.max()) - len(one)) for one in ids],
+        device=model.device,
+    )  # (C, K)
+    B, K = len(prefix.logits), padded.shape[1]
+    first = prefix.logits.log_softmax(-1)[:, padded[:, 0]]  # (B, C)
+    if K == 1:
+        return first
+    # Only the candidates of several tokens have to be read.
+    long = (lengths > 1).nonzero().squeeze(1)
+    text = padded[long].repeat(B, 1)  # (B * len(long), K)
+    logp = extend(model, prefix.repeat(len(long)), text[:, :-1]).log_softmax(-1)
+    rest = logp.gather(2, text[:, 1:, None]).squeeze(2).view(B, len(long), K - 1)
+    counts = torch.arange(1, K, device=model.device) < lengths[long, None]
+    total = first.clone()
+    total[:, long] += (rest * counts).sum(-1)
+    return total if end else total / lengths
+
+
+class AllowedAnswers:
+    """Which token may come next, where only certain answers are allowed.
+
+    Parameters
+    ----------
+    model : FMRIReader
+    answers : sequence of str
+    """
+
+    def __init__(self, model: FMRIReader, answers: Sequence[str]) -> None:
+        if not answers:
+            raise InputError("no answer is allowed: name at least one, or leave out `allowed`")
+        self._next: dict[tuple[int, ...], set[int]] = {}
+        for answer in answers:
+            ids = model.text.answer_ids(answer)
+            for at, token in enumerate(ids):
+                self._next.setdefault(tuple(ids[:at]), set()).add(token)
+        self._eos = model.text.eos_id
+
+    def mask(self, logits: Tensor, written: list[list[int]]) -> Tensor:
+        """Return logits (B, V) in which what may not follow ``written`` is minus infinity."""
+        allowed = torch.full_like(logits, float("-inf"))
+        for row, ids in enumerate(written):
+            following = self._next.get(tuple(ids), {self._eos})
+            allowed[row, list(following)] = 0.0
+        return logits + allowed
+
+
+@torch.no_grad()
+def continue_text(
+    model: FMRIReader,
+    prefix: Prefix,
+    max_new_tokens: int,
+    choose: Callable[[Tensor], Tensor],
+    allowed: AllowedAnswers | None = None,
+    on_text: OnText | None = None,
+) -> list[str]:
+    """Return what the model writes after a prefix, one text per row.
+
+    Parameters
+    ----------
+    model : FMRIReader
+    prefix : Prefix
+        Includes the new text afterwards.
+    max_new_tokens : int
+    choose : callable
+        Logits (B, V) -> tokens (B,).
+    allowed : AllowedAnswers, optional
+    on_text : callable, optional
+        Told after every token what is new in each row; the pieces of a row make up its text.
+    """
+    rows: list[list[int]] = [[] for _ in range(len(prefix.logits))]
+    shown = [""] * len(rows)
+    eos = model.text.eos_id
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
+    for _ in range(max_new_tokens):
+        logits = prefix.logits if allowed is None else allowed.mask(prefix.logits, rows)
+        token = choose(logits).masked_fill(ended, eos)
+        for row, one in zip(rows, token.tolist(), strict=True):
+            if not row or row[-1] != eos:
+                row.append(one)
+        ended |= token == eos
+        if on_text is not None:
+            shown = _tell(model, rows, shown, on_text, bool(ended.all()))
+        if bool(ended.all()):
+            break
+        extend(model, prefix, token[:, None])
+    return [model.text.decode(_until(row, eos)) for row in rows]
+
+
+def _tell(
+    model: FMRIReader, rows: list[list[int]], shown: list[str], on_text: OnText, last: bool
+) -> list[str]:
+    texts = [model.text.decode(_until(row, model.text.eos_id)) for row in rows]
+    # Half a character decodes to the replacement sign: it waits for its other half.
+    whole = [
+        text if last else old if text.endswith("\ufffd") else text
+        for old, text in zip(shown, texts, strict=True)
+    ]
+    on_text([text[len(old) :] for old, text in zip(shown, whole, strict=True)])
+    return whole
+
+
+def _until(row: list[int], end: int) -> list[int]:
+    return row[: row.index(end)] if end in row else row
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """Return the most likely token of every row (B,)."""
+    return logits.argmax(-1)
+
+
+def sampler(temperature: float, top_k: int, top_p: float) -> Callable[[Tensor], Tensor]:
+    """Return a function that draws one of the most likely tokens of every row."""
+
+    def draw(logits: Tensor) -> Tensor:
+        value, index = (logits / temperature).topk(min(top_k, logits.shape[-1]), -1)  # descending
+        share = value.softmax(-1)
+        value = value.masked_fill(share.cumsum(-1) - share > top_p, float("-inf"))
+        return index.gather(1, torch.multinomial(value.softmax(-1), 1)).squeeze(1)
+
+    return draw

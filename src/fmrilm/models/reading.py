@@ -1,0 +1,273 @@
+"""Scans and text in one sequence: fMRI tokenizer -> projection -> causal language model.
+
+Tensor letters: B rows, N scan tokens, L tokens of scan and text, D width of the LM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmrilm.config import ModelConfig
+from fmrilm.errors import InputError
+from fmrilm.models.adapters import has_adapter
+from fmrilm.models.codes import codes_loss, next_step_target
+from fmrilm.models.masks import attention_bias, positions
+from fmrilm.models.text import IGNORED, SCAN_ID, TextEncoder
+from fmrilm.models.tokenizer import FMRITokenizer
+
+
+class FMRIReader(nn.Module):
+    """A language model that reads scans: its losses and hidden states.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    tokenizer : FMRITokenizer
+        Frozen and in evaluation mode, unless ``config.lm.tune_tokenizer``.
+    lm : PreTrainedModel
+        Any causal language model of transformers, or a peft model around one.
+    text_tokenizer : PreTrainedTokenizerBase
+        Its text tokenizer.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokenizer: FMRITokenizer, lm: Any, text_tokenizer: Any
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.lm = lm
+        self.text = TextEncoder(
+            text_tokenizer, tokenizer.config.num_tokens, config.lm.add_fmri_delimiter
+        )
+        width = lm.get_input_embeddings().embedding_dim
+        self.projector = nn.Sequential(
+            nn.LayerNorm(tokenizer.config.size[0]),
+            nn.Linear(tokenizer.config.size[0], width),
+            nn.GELU(),
+            nn.Linear(width, width),
+        )
+        self.dropout = nn.Dropout(config.lm.dropout)
+        self.roi_embed = nn.Parameter(torch.randn(tokenizer.config.tokens_per_step, width) * 0.02)
+        self.mask_embed = nn.Parameter(torch.zeros(width))
+        self.start_embed = nn.Parameter(torch.zeros(width))  # text to fMRI: before the first patch
+        self.fmri_head = nn.Linear(width, tokenizer.codebook_size)
+        self.cls_head = nn.Linear(width, config.lm.num_classes) if config.lm.use_cls_head else None
+        self.value_scale: Tensor  # mean and spread of the trained values, for a head of one output
+        self.register_buffer("value_scale", torch.tensor([0.0, 1.0]))
+        self.tokenizer.requires_grad_(config.lm.tune_tokenizer)
+
+    def train(self, mode: bool = True) -> FMRIReader:
+        """Switch to training mode; a frozen tokenizer stays in evaluation mode."""
+        super().train(mode)
+        if not self.config.lm.tune_tokenizer:
+            self.tokenizer.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.roi_embed.device
+
+    def features(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return what the language model is given of scans (B, R, T), before projection (B, N, D).
+
+        Encoder features (``fmri_input: continuous``) or codebook vectors (``quantized``).
+        """
+        return self.encode(fmri, roi_mask)[0]
+
+    def encode(self, fmri: Tensor, roi_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return :meth:`features` (B, N, D) and code indices (B, N) of scans, in one pass."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lm.tune_tokenizer):
+            features = self.tokenizer.encode(fmri, roi_mask)
+            quantized = self.tokenizer.quantizer(features)
+            if self.config.lm.fmri_input == "quantized":
+                features = quantized.codes
+        return features, quantized.indices
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return scan embeddings (B, N, D) in the language model's space."""
+        x = self.projector(features) + self.roi_embed.repeat(self.tokenizer.config.token_steps, 1)
+        return self.dropout(x)
+
+    def read(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        scan: Tensor | None = None,
+        roi_mask: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Any, Tensor, Tensor]:
+        """Run the language model over prompts with scans in their places.
+
+        Parameters
+        ----------
+        input_ids, attention_mask : Tensor, shape (B, L)
+            As :meth:`TextEncoder.batch` makes them.
+        scan : Tensor, shape (B, N, D)
+            Projected scans.
+        roi_mask : Tensor of bool, shape (B, R), optional
+        **options
+            Handed to the language model, e.g. ``logits_to_keep``.
+
+        Returns
+        -------
+        output, position (B, L), valid (B, L)
+        """
+        is_scan = input_ids == SCAN_ID
+        embeds = self.lm.get_input_embeddings()(input_ids.masked_fill(is_scan, 0))
+        valid = attention_mask.bool()
+        if scan is not None:
+            embeds = embeds.masked_scatter(is_scan[:, :, None], scan.to(embeds.dtype))
+            if roi_mask is not None:
+                usable = self.tokenizer.token_mask(roi_mask)
+                valid = valid.masked_scatter(is_scan, usable)
+        position = positions(is_scan, attention_mask.bool(), self.tokenizer.config.tokens_per_step)
+        output = self.lm(
+            inputs_embeds=embeds,
+            attention_mask=attention_bias(position, position, valid, embeds.dtype),
+            position_ids=position,
+            **options,
+        )
+        return output, position, valid
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        fmri: Tensor | None = None,
+        roi_mask: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean cross-entropy of the supervised text tokens.
+
+        Logits are computed only for the columns in which some row is supervised.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, labels : Tensor, shape (B, L)
+        fmri : Tensor, shape (B, R, T), optional
+            Absent for text without a scan.
+        features : Tensor, shape (B, N, D), optional
+            What :meth:`features` gave for ``fmri`` before, instead of it.
+        """
+        if features is None and fmri is not None:
+            features = self.features(fmri, roi_mask)
+        scan = None if features is None else self.project(features)
+        columns = (labels != IGNORED).any(0).nonzero().squeeze(1) - 1
+        output, _, _ = self.read(
+            input_ids, attention_mask, scan, roi_mask, logits_to_keep=columns, use_cache=False
+        )
+        logits = output.logits.float()  # (B, len(columns), V)
+        return F.cross_entropy(logits.flatten(0, 1), labels[:, columns + 1].flatten())
+
+    def losses(
+        self, batch: Mapping[str, Tensor], features: Tensor, codes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the text loss and the next-step code loss of one pass over scans and texts.
+
+        Only where there are several time patches: with one, :meth:`code_loss` hides tokens that
+        the text has to see.
+
+        Parameters
+        ----------
+        batch : mapping
+            ``input_ids``, ``attention_mask``, ``labels`` (B, L) and ``roi_mask`` (B, R).
+        features : Tensor, shape (B, N, D)
+        codes : Tensor of long, shape (B, N)
+        """
+        with self.last_states() as states:
+            text = self(
+                batch["input_ids"],
+                batch["attention_mask"],
+                batch["labels"],
+                roi_mask=batch["roi_mask"],
+                features=features,
+            )
+        is_scan = batch["input_ids"] == SCAN_ID
+        of_scan = states[0][is_scan].view(*codes.shape, -1)
+        return text, codes_loss(self, of_scan, next_step_target(self, codes, batch["roi_mask"]))
+
+    def code_loss(
+        self,
+        fmri: Tensor,
+        roi_mask: Tensor,
+        mask_ratio: float,
+        features: Tensor | None = None,
+        codes: Tensor | None = None,
+    ) -> Tensor:
+        """Return the cross-entropy of predicted fMRI codes, the fMRI-only objective.
+
+        With several time patches each token predicts the code of its region in the next patch.
+        With one patch that would be its own code; there a share ``mask_ratio`` of the tokens is
+        masked, and theirs are predicted.
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T)
+        roi_mask : Tensor of bool, shape (B, R)
+        mask_ratio : float
+        features, codes : Tensor, shapes (B, N, D) and (B, N), optional
+            What :meth:`encode` gave for ``fmri`` before.
+        """
+        if codes is None or features is None:
+            features, codes = self.encode(fmri, roi_mask)
+        scan = self.project(features)
+        if self.tokenizer.config.token_steps > 1:
+            target = next_step_target(self, codes, roi_mask)
+        else:
+            hidden = torch.rand(codes.shape, device=codes.device) < mask_ratio
+            scan = torch.where(hidden[:, :, None], self.mask_embed, scan)
+            target = codes.masked_fill(~hidden | ~self.tokenizer.token_mask(roi_mask), IGNORED)
+        states = self.hidden_states(torch.full_like(codes, SCAN_ID), scan, roi_mask)
+        return codes_loss(self, states, target)
+
+    def code_logits(self, states: Tensor) -> tuple[Tensor, int]:
+        """Return logits (n, V) over fMRI codes of hidden states (n, D), and where codes start.
+
+        A head of its own, or (``use_fmri_lm_head: false``) the codes as further words: then text
+        and codes are in one distribution, the codes behind the text tokens.
+        """
+        if self.config.lm.use_fmri_lm_head:
+            return self.fmri_head(states), 0
+        text = self.lm.get_output_embeddings()(states)
+        return torch.cat([text, self.fmri_head(states)], -1), text.shape[-1]
+
+    @contextmanager
+    def last_states(self) -> Iterator[list[Tensor]]:
+        """Give a list that gets the last hidden states (B, L, D) of every pass made inside."""
+        found: list[Tensor] = []
+        decoder = self._causal_lm().base_model
+        handle = decoder.register_forward_hook(lambda _m, _a, out: found.append(out[0]))
+        try:
+            yield found
+        finally:
+            handle.remove()
+
+    def _causal_lm(self) -> Any:
+        return self.lm.get_base_model() if has_adapter(self.lm) else self.lm
+
+    def head_output(self, states: Tensor) -> Tensor:
+        """Return the class logits, or the standardised value, of states (B, D)."""
+        if self.cls_head is None:
+            raise InputError("the model has no head: train it with model.lm.use_cls_head=true")
+        return self.cls_head(states)
+
+    def hidden_states(self, ids: Tensor, scan: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return the language model's last hidden states (B, L, D), without any logits."""
+        is_scan = ids == SCAN_ID
+        valid = self.tokenizer.token_mask(roi_mask)
+        position = positions(is_scan, torch.ones_like(valid), self.tokenizer.config.tokens_per_step)
+        return self._causal_lm().base_model(
+            inputs_embeds=scan,
+            attention_mask=attention_bias(position, position, valid, scan.dtype),
+            position_ids=position,
+            use_cache=False,
+        )[0]

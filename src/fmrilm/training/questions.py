@@ -1,0 +1,98 @@
+"""Which scan is asked what in stage 3, in which format, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fmrilm.config import Config
+from fmrilm.data.cohort import Cohort
+from fmrilm.data.collate import Asked, Conversation, OpenReport, Question
+from fmrilm.tasks import Task, is_missing
+from fmrilm.training.loaders import cohort_tasks
+
+Pairs = list[tuple[int, int]]  # (scan, position of its answer among the candidates)
+
+
+def collect_questions(
+    config: Config, cohorts: Sequence[Cohort], split: str
+) -> tuple[Pairs, list[Asked]]:
+    """Return the (cohort, scan) rows of a split and what is asked of each.
+
+    A scan is asked every task whose label it has; scans without the label are left out. Which
+    formats there are says ``instruct.formats``: one question (``single``), all of a scan's
+    questions in one conversation (``several``), or a report on all of them (``open``).
+    """
+    rng = np.random.default_rng(config.train.seed)
+    rows: Pairs = []
+    asked: list[Asked] = []
+    for c, cohort in enumerate(cohorts):
+        by_scan: dict[int, list[tuple[Task, int]]] = {}
+        sentence = cohort.info.description if config.instruct.add_src_info else ""
+        for task in cohort_tasks(config, cohort):
+            for index, class_index in _chosen(config, cohort, task, split, rng):
+                by_scan.setdefault(index, []).append((task, class_index))
+        for index, pairs in by_scan.items():
+            facts = _facts(config, cohort, index)
+            for one in _formats(config, pairs, sentence, facts):
+                rows.append((c, index))
+                asked.append(one)
+    return rows, asked
+
+
+def _chosen(
+    config: Config, cohort: Cohort, task: Task, split: str, rng: np.random.Generator
+) -> Pairs:
+    labels = cohort.labels(task.column)
+    indices = cohort.indices(split)
+    known = [(int(i), k) for i in indices if (k := task.class_index(labels[i])) is not None]
+    if split != "train":
+        return known
+    if config.instruct.fewshot_samples is not None:
+        known = few_per_class(known, config.instruct.fewshot_samples, rng)
+    return balance(known, rng) if config.instruct.balanced else known
+
+
+def _formats(
+    config: Config, pairs: list[tuple[Task, int]], sentence: str, facts: dict[str, Any]
+) -> list[Asked]:
+    found: list[Asked] = []
+    for name in config.instruct.formats:
+        if name == "single":
+            found += [Question(task, k, sentence, facts) for task, k in pairs]
+        else:
+            once = {task.name: (task, k) for task, k in pairs}  # balancing repeats pairs
+            kind = Conversation if name == "several" else OpenReport
+            tasks, class_indices = zip(*once.values(), strict=True)
+            found.append(kind(list(tasks), list(class_indices), sentence, facts))
+    return found
+
+
+def _facts(config: Config, cohort: Cohort, index: int) -> dict[str, Any]:
+    columns = {name: cohort.labels(name)[index] for name in config.instruct.add_desc}
+    return {name: value for name, value in columns.items() if not is_missing(value)}
+
+
+def few_per_class(known: Pairs, count: int, rng: np.random.Generator) -> Pairs:
+    """Return ``count`` random scans of every class from (scan, class) pairs."""
+    order = [known[i] for i in rng.permutation(len(known))]
+    classes = sorted({k for _, k in known})
+    return [pair for k in classes for pair in [p for p in order if p[1] == k][:count]]
+
+
+def balance(known: Pairs, rng: np.random.Generator) -> Pairs:
+    """Return (scan, class) pairs in which every class is as frequent as the largest one.
+
+    Every scan is kept; scans of the smaller classes stand there more often, drawn at random.
+    """
+    classes = sorted({k for _, k in known})
+    members = {k: [pair for pair in known if pair[1] == k] for k in classes}
+    most = max((len(some) for some in members.values()), default=0)
+    result: Pairs = []
+    for some in members.values():
+        repeats, rest = divmod(most, len(some))
+        extra = [some[i] for i in rng.permutation(len(some))[:rest]]
+        result += some * repeats + extra
+    return result
