@@ -40,7 +40,7 @@ def embed_batch(
         output, _, _ = model.read(
             batch["input_ids"].to(model.device),
             batch["attention_mask"].to(model.device),
-            model.project(features),
+            model.project(features, roi_mask),
             roi_mask,
             logits_to_keep=1,
             use_cache=False,

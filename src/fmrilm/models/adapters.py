@@ -127,6 +127,8 @@ def adapt(model: FMRILM, config: LMConfig) -> None:
         "tiny_width",
         "tiny_depth",
         "tiny_vocab",
+        "summary_tokens",
+        "summary_components",
         "use_fmri_lm_head",
         "add_fmri_delimiter",
     ]
@@ -136,4 +138,6 @@ def adapt(model: FMRILM, config: LMConfig) -> None:
     new = dataclasses.replace(config, use_cls_head=model.cls_head is not None, **kept)
     model.config = dataclasses.replace(model.config, lm=new)
     model.dropout.p = new.dropout
+    if model.summary is not None:
+        model.summary.dropout.p = new.summary_dropout
     model.tokenizer.requires_grad_(new.tune_tokenizer)

@@ -18,6 +18,7 @@ from fmrilm.errors import InputError
 from fmrilm.models.adapters import has_adapter
 from fmrilm.models.codes import codes_loss, next_step_target
 from fmrilm.models.masks import attention_bias, positions
+from fmrilm.models.summary import ScanSummary
 from fmrilm.models.text import IGNORED, SCAN_ID, TextEncoder
 from fmrilm.models.tokenizer import FMRITokenizer
 
@@ -44,9 +45,24 @@ class FMRIReader(nn.Module):
         self.tokenizer = tokenizer
         self.lm = lm
         self.text = TextEncoder(
-            text_tokenizer, tokenizer.config.num_tokens, config.lm.add_fmri_delimiter
+            text_tokenizer,
+            tokenizer.config.num_tokens,
+            config.lm.add_fmri_delimiter,
+            config.lm.summary_tokens,
         )
         width = lm.get_input_embeddings().embedding_dim
+        self.summary = (
+            ScanSummary(
+                tokenizer.config.num_tokens,
+                tokenizer.config.size[0],
+                config.lm.summary_tokens,
+                config.lm.summary_components,
+                width,
+                config.lm.summary_dropout,
+            )
+            if config.lm.summary_tokens
+            else None
+        )
         self.projector = nn.Sequential(
             nn.LayerNorm(tokenizer.config.size[0]),
             nn.Linear(tokenizer.config.size[0], width),
@@ -91,10 +107,18 @@ class FMRIReader(nn.Module):
                 features = quantized.codes
         return features, quantized.indices
 
-    def project(self, features: Tensor) -> Tensor:
+    def project_tokens(self, features: Tensor) -> Tensor:
         """Return scan embeddings (B, N, D) in the language model's space."""
         x = self.projector(features) + self.roi_embed.repeat(self.tokenizer.config.token_steps, 1)
         return self.dropout(x)
+
+    def project(self, features: Tensor, roi_mask: Tensor | None = None) -> Tensor:
+        """Return the scan embeddings with the summary tokens behind them, (B, N + K, D)."""
+        x = self.project_tokens(features)
+        if self.summary is None:
+            return x
+        usable = None if roi_mask is None else self.tokenizer.token_mask(roi_mask)
+        return torch.cat([x, self.summary(features, usable)], 1)
 
     def read(
         self,
@@ -102,6 +126,7 @@ class FMRIReader(nn.Module):
         attention_mask: Tensor,
         scan: Tensor | None = None,
         roi_mask: Tensor | None = None,
+        hidden: Tensor | None = None,
         **options: Any,
     ) -> tuple[Any, Tensor, Tensor]:
         """Run the language model over prompts with scans in their places.
@@ -110,9 +135,11 @@ class FMRIReader(nn.Module):
         ----------
         input_ids, attention_mask : Tensor, shape (B, L)
             As :meth:`TextEncoder.batch` makes them.
-        scan : Tensor, shape (B, N, D)
-            Projected scans.
+        scan : Tensor, shape (B, N, D) or (B, N + K, D)
+            Projected scans, with or without their summary tokens.
         roi_mask : Tensor of bool, shape (B, R), optional
+        hidden : Tensor of bool, shape (B,), optional
+            Scans of which only the summary is seen.
         **options
             Handed to the language model, e.g. ``logits_to_keep``.
 
@@ -127,6 +154,9 @@ class FMRIReader(nn.Module):
             embeds = embeds.masked_scatter(is_scan[:, :, None], scan.to(embeds.dtype))
             if roi_mask is not None:
                 usable = self.tokenizer.token_mask(roi_mask)
+                if hidden is not None:
+                    usable = usable & ~hidden[:, None]
+                usable = F.pad(usable, (0, scan.shape[1] - usable.shape[1]), value=True)
                 valid = valid.masked_scatter(is_scan, usable)
         position = positions(is_scan, attention_mask.bool(), self.tokenizer.config.tokens_per_step)
         output = self.lm(
@@ -145,6 +175,7 @@ class FMRIReader(nn.Module):
         fmri: Tensor | None = None,
         roi_mask: Tensor | None = None,
         features: Tensor | None = None,
+        token_dropout: bool = True,
     ) -> Tensor:
         """Return the mean cross-entropy of the supervised text tokens.
 
@@ -157,16 +188,30 @@ class FMRIReader(nn.Module):
             Absent for text without a scan.
         features : Tensor, shape (B, N, D), optional
             What :meth:`features` gave for ``fmri`` before, instead of it.
+        token_dropout : bool
+            Hide the tokens of some scans in training, as configured; their summary stays.
         """
         if features is None and fmri is not None:
             features = self.features(fmri, roi_mask)
-        scan = None if features is None else self.project(features)
+        scan = None if features is None else self.project(features, roi_mask)
         columns = (labels != IGNORED).any(0).nonzero().squeeze(1) - 1
         output, _, _ = self.read(
-            input_ids, attention_mask, scan, roi_mask, logits_to_keep=columns, use_cache=False
+            input_ids,
+            attention_mask,
+            scan,
+            roi_mask,
+            self._draw_hidden(scan) if token_dropout else None,
+            logits_to_keep=columns,
+            use_cache=False,
         )
         logits = output.logits.float()  # (B, len(columns), V)
         return F.cross_entropy(logits.flatten(0, 1), labels[:, columns + 1].flatten())
+
+    def _draw_hidden(self, scan: Tensor | None) -> Tensor | None:
+        share = self.config.lm.token_dropout
+        if scan is None or self.summary is None or not self.training or not share:
+            return None
+        return torch.rand(len(scan), device=scan.device) < share
 
     def losses(
         self, batch: Mapping[str, Tensor], features: Tensor, codes: Tensor
@@ -190,9 +235,10 @@ class FMRIReader(nn.Module):
                 batch["labels"],
                 roi_mask=batch["roi_mask"],
                 features=features,
+                token_dropout=False,
             )
         is_scan = batch["input_ids"] == SCAN_ID
-        of_scan = states[0][is_scan].view(*codes.shape, -1)
+        of_scan = states[0][is_scan].view(len(codes), -1, states[0].shape[-1])[:, : codes.shape[1]]
         return text, codes_loss(self, of_scan, next_step_target(self, codes, batch["roi_mask"]))
 
     def code_loss(
@@ -219,7 +265,7 @@ class FMRIReader(nn.Module):
         """
         if codes is None or features is None:
             features, codes = self.encode(fmri, roi_mask)
-        scan = self.project(features)
+        scan = self.project_tokens(features)
         if self.tokenizer.config.token_steps > 1:
             target = next_step_target(self, codes, roi_mask)
         else:

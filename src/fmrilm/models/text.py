@@ -24,15 +24,22 @@ class TextEncoder:
         Of the language model in use. Its chat template is used if it has one.
     num_scan_tokens : int
         Tokens of one scan.
+    num_summary_tokens : int
+        Tokens that sum the scan up, behind its own.
     add_delimiter : bool
         Put ``<fmri>`` and ``</fmri>`` around the scan.
     """
 
     def __init__(
-        self, text_tokenizer: Any, num_scan_tokens: int, add_delimiter: bool = True
+        self,
+        text_tokenizer: Any,
+        num_scan_tokens: int,
+        add_delimiter: bool = True,
+        num_summary_tokens: int = 0,
     ) -> None:
         self.text_tokenizer = text_tokenizer
         self.num_scan_tokens = num_scan_tokens
+        self.num_summary_tokens = num_summary_tokens
         self.delimiters = ("<fmri>", "</fmri>") if add_delimiter else ("", "")
         pad = text_tokenizer.pad_token_id
         self.pad_id = int(pad if pad is not None else text_tokenizer.eos_token_id)
@@ -58,7 +65,7 @@ class TextEncoder:
         before, mark, after = prompt.partition(SCAN_MARK)
         if not mark:
             return self._ids(before)
-        scan = [SCAN_ID] * self.num_scan_tokens
+        scan = [SCAN_ID] * (self.num_scan_tokens + self.num_summary_tokens)
         opening, closing = self.delimiters
         return self._ids(before + opening) + scan + self._ids(closing + after)
 

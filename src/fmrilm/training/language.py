@@ -60,7 +60,9 @@ def build_align_stage(
         sets.append(dataset)
         lengths = [len(text) for text in texts]
         loaders.append(make_loader(config, dataset, collate, split == "train", lengths))
-    objective = AlignObjective(model, align, ScanFeatures(model, *sets))
+    scans = ScanFeatures(model, *sets)
+    scans.fit_summary(sets[0])
+    objective = AlignObjective(model, align, scans)
     return objective, loaders[0], loaders[1]
 
 
@@ -71,7 +73,8 @@ def build_instruct_stage(
     if parent is None:
         raise InputError("stage instruct needs a run to start from: add --init runs/align")
     torch.manual_seed(config.train.seed)
-    if (parent / "model" / "bridge.safetensors").is_file():
+    is_new = not (parent / "model" / "bridge.safetensors").is_file()
+    if not is_new:
         model = FMRILM.from_pretrained(parent / "model")
         adapt(model, config.model.lm)
     else:  # straight from a tokenizer, without stage 2
@@ -86,7 +89,10 @@ def build_instruct_stage(
         collate = QuestionCollator(model.text, questions, varied)
         sets.append(dataset)
         loaders.append(make_loader(config, dataset, collate, split == "train"))
-    objective = InstructObjective(model, ScanFeatures(model, *sets))
+    scans = ScanFeatures(model, *sets)
+    if is_new:
+        scans.fit_summary(sets[0])
+    objective = InstructObjective(model, scans)
     return objective, loaders[0], loaders[1]
 
 

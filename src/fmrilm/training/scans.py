@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from fmrilm.data.collate import collate_scans
 from fmrilm.data.dataset import ScanDataset, stack_masks
 from fmrilm.models.fmrilm import FMRILM
 
@@ -54,6 +55,25 @@ class ScanFeatures:
             features.append(of_batch[0].cpu())
             codes.append(of_batch[1].cpu())
         return torch.cat(features), torch.cat(codes)
+
+    def fit_summary(self, dataset: ScanDataset, at_most: int = 2000, batch_size: int = 16) -> None:
+        """Let the model's summary tokens learn their components from a dataset's scans."""
+        summary = self._model.summary
+        if summary is None:
+            return
+        first = {dataset.scan_id(place): place for place in range(len(dataset))}
+        step = -(-len(first) // at_most)
+        places = list(first.values())[::step]
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            self._model.eval()
+            for start in range(0, len(places), batch_size):
+                items = [dataset[place] for place in places[start : start + batch_size]]
+                batch = {k: v.to(self._model.device) for k, v in collate_scans(items).items()}
+                usable = self._model.tokenizer.token_mask(batch["roi_mask"])
+                yield self.of(batch)[0], usable
+
+        summary.fit(batches)
 
     def of(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return features (B, N, D) and code indices (B, N) of the scans of a batch."""
