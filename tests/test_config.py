@@ -96,6 +96,7 @@ def test_every_flag_of_the_original_names_a_key():
         assert OmegaConf.select(config, key, throw_on_missing=True) is not None or key in (
             "instruct.fewshot_samples",
             "align.text_corpus",
+            "train.deepspeed",
         )
 
 

@@ -160,6 +160,8 @@ class TrainConfig:
     warmup: float = 0.1  # share of the steps
     grad_clip: float = 1.0  # largest gradient norm
     mixed_precision: str = "no"  # no | bf16 | fp16 | auto: bf16 where the hardware has it
+    parallel: str = "ddp"  # ddp | fsdp: several processes hold all weights each, or a part each
+    deepspeed: str | None = None  # JSON file of DeepSpeed (ZeRO), instead
     tracker: str | None = None  # tensorboard | wandb | trackio, beside log.jsonl
     num_workers: int = 0  # reading processes
     seed: int = 1337
@@ -328,6 +330,7 @@ def check_config(config: Config) -> None:
         ),
         "tokenizer.pooling": (config.tokenizer.pooling, ("mean", "cls", "map")),
         "tokenizer.text_pooling": (config.tokenizer.text_pooling, ("mean", "last")),
+        "train.parallel": (config.train.parallel, ("ddp", "fsdp")),
         "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16", "auto")),
         "model.vq_model.gate_attn": (vq.gate_attn, ("none", "headwise", "elementwise")),
         "model.vq_model.roi_embed": (vq.roi_embed, ("learned", "coords")),

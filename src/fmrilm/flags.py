@@ -24,6 +24,8 @@ FLAGS = {
     "weight_decay": "train.weight_decay",
     "seed": "train.seed",
     "mixed_precision": "train.mixed_precision",
+    "deepspeed": "train.deepspeed",
+    "parallel": "train.parallel",
     "save_ckpt": "train.save_ckpt",
     "clip_loss_type": "tokenizer.clip_loss_type",
     "pooling": "tokenizer.pooling",

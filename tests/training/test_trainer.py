@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from fmrilm.config import TrainConfig
 from fmrilm.errors import InputError
-from fmrilm.training.trainer import Objective, check_launch, learning_rate_factor, train
+from fmrilm.training.parallel import check_world, choose_precision
+from fmrilm.training.trainer import Objective, learning_rate_factor, train
 
 
 class Regression(Objective):
@@ -148,7 +149,34 @@ def test_nothing_to_resume_is_said(tmp_path):
 def test_a_launch_that_lost_its_processes_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="started 2 processes, but they train as 1"):
-        check_launch(1)
+        check_world(1)
+
+
+def test_accelerate_launch_on_a_cpu_which_starts_one_process_of_two_is_refused(monkeypatch):
+    for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(InputError, match="torchrun"):
+        train(Regression(), loader(), config(), Path("unused"))
+
+
+def test_automatic_precision_is_one_the_processor_has():
+    assert choose_precision("auto") in ("no", "bf16")
+    assert choose_precision("fp16") == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"deepspeed": "absent.json"}, "absent.json not found"),
+        ({"deepspeed": __file__, "parallel": "fsdp"}, "exclude each other|pip install"),
+        ({"deepspeed": __file__}, "torchrun or deepspeed|pip install"),
+        ({"tracker": "wandb"}, "not installed: pip install wandb"),
+    ],
+)
+def test_what_cannot_be_started_is_said(tmp_path, options, said):
+    with pytest.raises((InputError, FileNotFoundError), match=said):
+        train(Regression(), loader(), config(**options), tmp_path)
 
 
 def test_only_the_last_checkpoint_is_kept(tmp_path):

@@ -56,6 +56,7 @@ def train_stage(
     fmrilm train align -c configs/vit_tiny.yaml -o runs/align --init runs/tok train.epochs=10
     fmrilm train instruct -c configs/vit_tiny.yaml -o runs/inst --init runs/align --resume
     """
+    from fmrilm.training.parallel import check_start
     from fmrilm.training.trainer import train
 
     if stage not in STAGES:
@@ -71,6 +72,7 @@ def train_stage(
     else:
         files = [*(config or []), *([Path(paths["config"])] if "config" in paths else [])]
     settings = load_config(files, pairs)
+    check_start(settings.train)
     cohorts = open_cohorts(settings)
     for cohort in cohorts:
         print(summarise(cohort))
@@ -82,6 +84,15 @@ def train_stage(
         write_lineage(output, stage, parent, cohorts)
     train(objective, train_loader, settings.train, output, val_loader, resume)
     return output
+
+
+def rebuild_objective(run: Path) -> Objective:
+    """Return the objective of a run folder as it was before training, to read a checkpoint into."""
+    lineage = read_lineage(run)
+    parent = None if lineage["parent"] is None else Path(lineage["parent"])
+    config = load_config([run / "config.yaml"])
+    _quiet_transformers()
+    return _builder(lineage["stage"])(config, open_cohorts(config), parent)[0]
 
 
 def open_cohorts(config: Config) -> list[Cohort]:

@@ -1,4 +1,4 @@
-"""`fmrilm merge`: a run whose adapters are part of the language model's weights."""
+"""`fmrilm merge`: adapters become part of the weights, sharded checkpoints a normal folder."""
 
 from __future__ import annotations
 
@@ -8,43 +8,66 @@ from pathlib import Path
 
 from fmrilm.config import load_config, save_config
 from fmrilm.errors import InputError
-from fmrilm.training.runs import find_run
+from fmrilm.training.runs import find_run, read_lineage
 
 
-def merge(run: Path, *, output: Path) -> Path:
+def merge(run: Path, *, output: Path, checkpoint: bool = False) -> Path:
     """Write a run folder in which the adapters are merged into the language model.
 
-    It answers as the run does, needs no peft, and holds the whole language model.
+    It answers as the run does, needs no peft, and holds the whole language model. With
+    ``checkpoint`` the last checkpoint is made a normal run folder instead, adapters as they are:
+    of a run that was interrupted, whoever wrote it (one process, FSDP, DeepSpeed ZeRO).
 
     Parameters
     ----------
     run : Path
-        A run folder trained with LoRA.
+        A run folder trained with LoRA; with ``checkpoint`` any.
     output : Path
         The folder to write; it must not exist.
+    checkpoint : bool
+        Take the weights of the last checkpoint instead of the exported model.
 
     Examples
     --------
     fmrilm merge runs/inst -o runs/inst-merged
+    fmrilm merge runs/inst -o runs/inst-epoch-7 --checkpoint
     """
+    if output.exists():
+        raise InputError(f"{output} exists: give another folder, or remove it")
+    if checkpoint:
+        return _from_checkpoint(run, output)
     import dataclasses
 
     from fmrilm.models.adapters import merge_lora
     from fmrilm.models.fmrilm import FMRILM
 
     folder = find_run(run)
-    if output.exists():
-        raise InputError(f"{output} exists: give another folder, or remove it")
     model = merge_lora(FMRILM.from_pretrained(folder / "model"))
     output.mkdir(parents=True)
     model.save_pretrained(output / "model")
     config = load_config([folder / "config.yaml"])
-    config = dataclasses.replace(config, model=model.config)
-    save_config(config, output / "config.yaml")
-    lineage = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
-    lineage["merged_from"] = str(folder.resolve())
+    save_config(dataclasses.replace(config, model=model.config), output / "config.yaml")
+    return _say_where_from(folder, output)
+
+
+def _from_checkpoint(run: Path, output: Path) -> Path:
+    from fmrilm.training.build import rebuild_objective
+    from fmrilm.training.checkpoints import latest_checkpoint, merge_checkpoint
+    from fmrilm.training.trainer import CHECKPOINTS
+
+    path = latest_checkpoint(run / CHECKPOINTS)
+    objective = rebuild_objective(run)
+    merge_checkpoint(path, objective)
+    output.mkdir(parents=True)
+    objective.export(output / "model")
+    shutil.copy(run / "config.yaml", output / "config.yaml")
+    return _say_where_from(run, output)
+
+
+def _say_where_from(folder: Path, output: Path) -> Path:
+    lineage = read_lineage(folder) | {"merged_from": str(folder.resolve())}
     (output / "lineage.json").write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-    for name in ("log.jsonl",):
+    for name in ("log.jsonl", "trained_on.tsv"):
         if (folder / name).is_file():
             shutil.copy(folder / name, output / name)
     return output

@@ -42,6 +42,9 @@ class ScanFeatures:
             found = [dataset[at] for dataset, at in items.values()]
             self._features, self._codes = self._compute(found)
 
+    def __deepcopy__(self, memo: dict) -> ScanFeatures:
+        return self  # a copy of an objective shares what was computed
+
     @torch.no_grad()
     def _compute(self, items: list, batch_size: int = 16) -> tuple[Tensor, Tensor]:
         self._model.eval()

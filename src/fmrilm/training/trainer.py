@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    set_seed,
-)
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fmrilm.config import TrainConfig
 from fmrilm.errors import InputError
-from fmrilm.training.progress import training_progress
+from fmrilm.training.checkpoints import (
+    latest_checkpoint,
+    load_checkpoint,
+    replace_folder,
+    save_checkpoint,
+)
+from fmrilm.training.parallel import Exporter, is_sharded, make_accelerator, shard
+from fmrilm.training.progress import Show, training_progress
 
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
@@ -44,19 +45,13 @@ class Objective(nn.Module):
 
 
 @dataclass
-class _State:
+class State:
     """Where training stands; saved and restored with the checkpoint."""
 
     epoch: int = 0
     step: int = 0
     best_loss: float = math.inf
     best_epoch: int = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 def train(
@@ -80,47 +75,28 @@ def train(
         Gets ``log.jsonl``, ``checkpoints/`` and ``model/``.
     resume : bool
         Go on from the checkpoint; on a CPU the result is that of an uninterrupted run, bit by bit.
+        With more or fewer processes than before it goes on with other random numbers.
 
     Raises
     ------
     InputError
         If there is nothing to resume from, or the loss stops being a number.
     """
-    accelerator = Accelerator(
-        # Without a GPU a launcher's processes find each other only if this is said.
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision=choose_precision(config.mixed_precision),
-        log_with=check_tracker(config.tracker),
-        project_dir=output_dir,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        step_scheduler_with_optimizer=False,
-    )
-    check_launch(accelerator.num_processes)
+    accelerator = make_accelerator(config, output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if config.tracker is not None:
         accelerator.init_trackers("fmrilm", config=asdict(config))
     set_seed(config.seed)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(objective, config.weight_decay),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-    )
-    export = objective.export
-    objective, optimizer, train_loader = accelerator.prepare(objective, optimizer, train_loader)
+    exporter = Exporter(objective, is_sharded(accelerator, config))
+    network, optimizer, train_loader = _prepare(accelerator, objective, train_loader, config)
     if val_loader is not None:
         val_loader = accelerator.prepare(val_loader)
-    updates = math.ceil(len(train_loader) / config.gradient_accumulation_steps) * config.epochs
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer.optimizer, lambda step: learning_rate_factor(step, updates, config)
-    )
-    state = _State()
-    accelerator.register_for_checkpointing(scheduler, state)
-    checkpoints = output_dir / CHECKPOINTS
+    state, checkpoints = State(), output_dir / CHECKPOINTS
     if resume:
-        accelerator.load_state(str(_latest_checkpoint(checkpoints)))
-        _forget_later_epochs(output_dir / LOG, state.epoch)
+        path = latest_checkpoint(checkpoints)
+        load_checkpoint(accelerator, path, network, optimizer, state)
+        if accelerator.is_main_process:
+            _forget_later_epochs(output_dir / LOG, state.epoch)
     elif accelerator.is_main_process:
         (output_dir / LOG).unlink(missing_ok=True)
 
@@ -128,37 +104,76 @@ def train(
         while state.epoch < config.epochs:
             started = time.perf_counter()
             train_loader.set_epoch(state.epoch)  # type: ignore[attr-defined]
-            objective.train()
-            means = _Means()
-            for batch in train_loader:
-                with accelerator.accumulate(objective):
-                    losses = objective(batch)
-                    _check_finite(losses["loss"], state)
-                    accelerator.backward(losses["loss"])
-                    if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(objective.parameters(), config.grad_clip)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                if accelerator.sync_gradients:
-                    scheduler.step()
-                    state.step += 1
-                means.add(losses, len(batch["position"]))
-                show(state.epoch, means.values())
+            means = _train_epoch(accelerator, network, optimizer, train_loader, config, state, show)
             state.epoch += 1
             rows = [("train", means.reduce(accelerator))]
             if val_loader is not None:
-                rows.append(("val", validate(objective, val_loader, accelerator)))
-            _log(accelerator, output_dir / LOG, rows, state, scheduler, started)
+                rows.append(("val", validate(network, val_loader, accelerator)))
+            _log(accelerator, output_dir / LOG, rows, state, optimizer, started)
             current = rows[-1][1]["loss"]
             keep_last = val_loader is None or not config.select_best
             if keep_last or current < state.best_loss:
                 state.best_loss, state.best_epoch = current, state.epoch
+                exporter.collect(network, accelerator)
                 if accelerator.is_main_process:
-                    _replace_folder(output_dir / "model", export)
+                    replace_folder(output_dir / "model", exporter.write)
             due = state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs
             if config.save_ckpt and due:
-                _save_checkpoint(accelerator, checkpoints, state.epoch)
+                save_checkpoint(accelerator, checkpoints, network, optimizer, state)
     accelerator.end_training()
+
+
+def _prepare(
+    accelerator: Accelerator, objective: nn.Module, loader: DataLoader, config: TrainConfig
+) -> tuple[Any, Any, Any]:
+    """Return objective, optimizer and loader, spread over the processes."""
+    by_torch = config.parallel == "fsdp" and accelerator.num_processes > 1
+    if by_torch:
+        shard(objective.to(accelerator.device), accelerator)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(objective, config.weight_decay),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+    )
+    if by_torch:
+        return objective, *accelerator.prepare(optimizer, loader)
+    return accelerator.prepare(objective, optimizer, loader)
+
+
+def _train_epoch(
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizer: Any,
+    loader: DataLoader,
+    config: TrainConfig,
+    state: State,
+    show: Show,
+) -> _Means:
+    objective.train()
+    means = _Means()
+    total = math.ceil(len(loader) / config.gradient_accumulation_steps) * config.epochs
+    for batch in loader:
+        # Before the backward pass: DeepSpeed takes its step there.
+        set_learning_rate(optimizer, config.lr * learning_rate_factor(state.step, total, config))
+        with accelerator.accumulate(objective):
+            losses = objective(batch)
+            _check_finite(losses["loss"], state)
+            accelerator.backward(losses["loss"])
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(objective.parameters(), config.grad_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            state.step += 1
+        means.add(losses, len(batch["position"]))
+        show(state.epoch, means.values())
+    return means
+
+
+def set_learning_rate(optimizer: Any, value: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
 
 
 @torch.no_grad()
@@ -183,37 +198,6 @@ def learning_rate_factor(step: int, total: int, config: TrainConfig) -> float:
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     floor = config.min_lr / config.lr
     return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def check_launch(num_processes: int) -> None:
-    """Raise :class:`InputError` if a launcher asked for more processes than take part."""
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if asked != num_processes:
-        raise InputError(
-            f"the launcher started {asked} processes, but they train as {num_processes}: on a CPU "
-            "start them with torchrun, or launch with ACCELERATE_USE_CPU=true and MASTER_ADDR set"
-        )
-
-
-def choose_precision(asked: str) -> str:
-    """Return no, bf16 or fp16; ``auto`` is bf16 where the processor computes in it, else no."""
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    # Without the instructions for it, bf16 on a CPU is many times slower than float32.
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
-
-
-def check_tracker(name: str | None) -> str | None:
-    """Return the name of a tracker, or raise :class:`InputError` if it is not installed."""
-    if name is None:
-        return None
-    from accelerate.tracking import get_available_trackers
-
-    if name not in [str(one) for one in get_available_trackers()]:
-        raise InputError(f"train.tracker is {name!r}, which is not installed: pip install {name}")
-    return name
 
 
 class _Means:
@@ -251,7 +235,7 @@ def _parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[st
     ]
 
 
-def _check_finite(loss: Tensor, state: _State) -> None:
+def _check_finite(loss: Tensor, state: State) -> None:
     if not torch.isfinite(loss):
         raise InputError(
             f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.lr or check the "
@@ -263,8 +247,8 @@ def _log(
     accelerator: Accelerator,
     path: Path,
     rows: list[tuple[str, dict[str, float]]],
-    state: _State,
-    scheduler: Any,
+    state: State,
+    optimizer: Any,
     started: float,
 ) -> None:
     if not accelerator.is_main_process:
@@ -275,7 +259,7 @@ def _log(
     common = {
         "epoch": state.epoch,
         "step": state.step,
-        "lr": scheduler.get_last_lr()[0],
+        "lr": optimizer.param_groups[0]["lr"],
         "seconds": round(time.perf_counter() - started, 3),
     }
     with path.open("a", encoding="utf-8") as handle:
@@ -288,35 +272,3 @@ def _forget_later_epochs(path: Path, epoch: int) -> None:
     rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
     kept = [line for line in rows if json.loads(line)["epoch"] <= epoch]
     path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a folder that takes the place of ``folder`` only when it is complete."""
-    partial, old = folder.with_suffix(".partial"), folder.with_suffix(".old")
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    write(partial)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _save_checkpoint(accelerator: Accelerator, folder: Path, epoch: int) -> None:
-    """Write ``folder/epoch-<n>`` under its name only when complete, then drop the older ones."""
-    partial, final = folder / "partial", folder / f"epoch-{epoch:04d}"
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        os.replace(partial, final)
-        for older in folder.glob("epoch-*"):
-            if older != final:
-                shutil.rmtree(older)
-    accelerator.wait_for_everyone()
-
-
-def _latest_checkpoint(folder: Path) -> Path:
-    found = sorted(folder.glob("epoch-*"))
-    if not found:
-        raise InputError(f"{folder} holds no checkpoint to resume from: leave out --resume")
-    return found[-1]
