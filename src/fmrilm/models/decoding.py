@@ -34,19 +34,18 @@ class Prefix:
     valid: Tensor  # (B, L) what may be looked at
     logits: Tensor  # (B, V) of the token after the prompt
 
-    def pick(self, rows: list[int]) -> Prefix:
-        """Return a copy of some rows."""
-        cache = copy.deepcopy(self.cache)
-        index = torch.tensor(rows, device=self.position.device)
-        cache.batch_select_indices(index)
-        return Prefix(cache, self.position[index], self.valid[index], self.logits[index])
+    def pick(self, rows: Tensor) -> Prefix:
+        """Return some rows, each as often as it is named; this one stays as it is."""
+        cache = copy.copy(self.cache)
+        # Selecting puts new tensors into the layers: layers have to be copied, tensors not.
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        cache.batch_select_indices(rows)
+        return Prefix(cache, self.position[rows], self.valid[rows], self.logits[rows])
 
     def repeat(self, count: int) -> Prefix:
         """Return a copy in which every row stands ``count`` times in a row."""
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(count)
-        rows = (self.position, self.valid, self.logits)
-        return Prefix(cache, *(x.repeat_interleave(count, 0) for x in rows))
+        rows = torch.arange(len(self.logits), device=self.logits.device)
+        return self.pick(rows.repeat_interleave(count))
 
 
 @torch.no_grad()
@@ -158,11 +157,16 @@ def extend(
 
 @torch.no_grad()
 def score_candidates(
-    model: FMRIReader, prefix: Prefix, candidates: Sequence[str], end: bool = False
+    model: FMRIReader,
+    prefix: Prefix,
+    candidates: Sequence[str],
+    end: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> Tensor:
     """Return the log-probability of every candidate after a prefix, shape (B, C).
 
-    Per token; with ``end`` that of the whole answer and its end. The prefix stays as it is.
+    Per token; with ``end`` that of the whole answer and its end. The prefix stays as it is. With
+    ``rows`` only after these rows of it.
     """
     ids = [model.text.answer_ids(candidate, end=end) for candidate in candidates]
     lengths = torch.tensor([len(one) for one in ids], device=model.device)
@@ -170,14 +174,16 @@ def score_candidates(
         [one + [model.text.eos_id] * (int(lengths.max()) - len(one)) for one in ids],
         device=model.device,
     )  # (C, K)
-    B, K = len(prefix.logits), padded.shape[1]
-    first = prefix.logits.log_softmax(-1)[:, padded[:, 0]]  # (B, C)
+    row = torch.tensor(range(len(prefix.logits)) if rows is None else rows, device=model.device)
+    B, K = len(row), padded.shape[1]
+    first = prefix.logits[row].log_softmax(-1)[:, padded[:, 0]]  # (B, C)
     if K == 1:
         return first
     # Only the candidates of several tokens have to be read.
     long = (lengths > 1).nonzero().squeeze(1)
     text = padded[long].repeat(B, 1)  # (B * len(long), K)
-    logp = extend(model, prefix.repeat(len(long)), text[:, :-1]).log_softmax(-1)
+    branches = prefix.pick(row.repeat_interleave(len(long)))
+    logp = extend(model, branches, text[:, :-1]).log_softmax(-1)
     rest = logp.gather(2, text[:, 1:, None]).squeeze(2).view(B, len(long), K - 1)
     counts = torch.arange(1, K, device=model.device) < lengths[long, None]
     total = first.clone()

@@ -105,8 +105,8 @@ class FMRILM(FMRIReader):
         found: dict[int, Tensor] = {}
         for candidates, asking in groups.items():
             rows = [scan * len(questions) + q for scan in range(len(fmri)) for q in asking]
-            some = prefix if len(groups) == 1 else prefix.pick(rows)
-            scores = score_candidates(self, some, candidates).view(len(fmri), len(asking), -1)
+            scores = score_candidates(self, prefix, candidates, rows=rows)
+            scores = scores.view(len(fmri), len(asking), -1)
             found |= {q: scores[:, i] for i, q in enumerate(asking)}
         return [found[q] for q in range(len(questions))]
 
