@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from fmrilm.config import TokenizerConfig
 from fmrilm.errors import InputError
+from fmrilm.models.linear_code import LinearCode
 from fmrilm.models.masks import attention_bias, patch_mask, region_mask, sample_mask
 from fmrilm.models.quantizers import QuantizerOutput, build_quantizer
+from fmrilm.models.quantizers.base import as_vectors
 from fmrilm.models.regions import CoordinateEmbedding, check_centroids
 from fmrilm.models.vit import (
     BlockOptions,
@@ -76,10 +78,7 @@ class FMRITokenizer(nn.Module):
         self.decoder = Blocks(width, config.decoder_depth, heads, still)
         self.head = nn.Linear(width, config.patch_size)
         init_weights(self)
-        if config.unit_start:
-            for name, layer in self.named_modules():
-                if name in ("patch_embed", "quantizer.project_in") and isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        self.linear = self._linear_code()
         if config.roi_profile:
             # A region's connectivity profile is embedded as the sum of its partners' embeddings,
             # weighted by how far its connection to them is from that of the training scans.
@@ -100,6 +99,13 @@ class FMRITokenizer(nn.Module):
         if self.uses_coords:
             return CoordinateEmbedding(width, std)
         return nn.Parameter(torch.randn(self.config.num_rois, width) * std)
+
+    def _linear_code(self) -> LinearCode | None:
+        config, width = self.config, self.config.size[0]
+        size = min(config.patch_size, self.quantizer.linear_size, width // 2)
+        if not config.data_start or not self.has_region_tokens or size < 1:
+            return None
+        return LinearCode(config.patch_size, size, None if self.uses_coords else config.num_rois)
 
     @property
     def uses_coords(self) -> bool:
@@ -197,7 +203,17 @@ class FMRITokenizer(nn.Module):
             Usable regions, or usable samples where scans are padded; None: all.
         """
         x, roi_mask = self.embed_patches(fmri, roi_mask)
-        return self.encoder(x, self._bias(roi_mask, x.dtype))
+        features = self.encoder(x, self._bias(roi_mask, x.dtype))
+        if self.linear is not None:
+            features = features + as_vectors(self.linear_numbers(fmri, roi_mask), x.shape[-1])
+        return features
+
+    def linear_numbers(self, fmri: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return the linear code's numbers (B, N, K): where the first features start from."""
+        assert self.linear is not None
+        fmri = fmri * sample_mask(roi_mask)
+        used = self.token_mask(roi_mask)
+        return self.linear.encode(to_patches(fmri, self.config.patch_size), used)
 
     def embed_patches(self, fmri: Tensor, roi_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the encoder's input (B, S * R, D), time-major, and the mask."""
@@ -254,6 +270,47 @@ class FMRITokenizer(nn.Module):
         self.profile_mean.copy_(torch.where(known, mean, 0.0))
         self.profile_sd.copy_(torch.where(known, variance.sqrt(), 1.0))
 
+    @torch.no_grad()
+    def fit_linear(
+        self, scans: Callable[[], Iterable[tuple[Tensor, Tensor]]], at_most: int
+    ) -> None:
+        """Start from a linear code of the training scans; the transformers add nothing yet.
+
+        Parameters
+        ----------
+        scans : function
+            Returns batches (fmri, roi_mask) of the training scans; called three times.
+        at_most : int
+            Tokens that the quantizer is started from.
+        """
+        assert self.linear is not None
+        self.linear.fit(self._cut(scans()))
+        numbers: list[Tensor] = []
+        for patches, used in self._cut(scans()):
+            numbers.append(self.linear.encode(patches, used)[used])
+            if sum(map(len, numbers)) >= at_most:
+                break
+        self.quantizer.start_linear(torch.cat(numbers)[:at_most])
+        for quiet in (self.encoder.norm.weight, self.encoder.norm.bias):
+            quiet[: self.linear.size] = 0
+        for last in (self.head.weight, self.head.bias):
+            last.zero_()
+        self.linear.fit_back(
+            (patches, used, self._coded(self.linear.encode(patches, used)))
+            for patches, used in self._cut(scans())
+        )
+
+    def _cut(self, scans: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the patches (B, S * R, P) of scans, and which of them are usable."""
+        for fmri, roi_mask in scans:
+            fmri = fmri * sample_mask(roi_mask)
+            yield to_patches(fmri, self.config.patch_size), self.token_mask(roi_mask)
+
+    def _coded(self, numbers: Tensor) -> Tensor:
+        """Return what the quantizer makes of the linear code's numbers (B, N, K)."""
+        indices = self.quantizer(as_vectors(numbers, self.config.size[0])).indices
+        return self.quantizer.indices_to_codes(indices)[..., : numbers.shape[-1]]
+
     def tokenize(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the code index of every token, shape (B, N) long."""
         return self.quantizer(self.encode(fmri, roi_mask)).indices
@@ -269,7 +326,12 @@ class FMRITokenizer(nn.Module):
     def decode_patches(self, codes: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the patches (B, S * R, P), time-major, of quantized vectors (B, N, D)."""
         x = self.decoder_embed(codes) + self.places()
-        return self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
+        patches = self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
+        if self.linear is not None:
+            patches = patches + self.linear.decode(
+                codes[..., : self.linear.size], self.token_mask(roi_mask)
+            )
+        return patches
 
     def places(self) -> Tensor:
         """Return what tells the decoder which patch of which region is asked for, (S * R, D)."""
