@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fmrilm.data.replacing import replacing
 from fmrilm.errors import InputError
 from fmrilm.registry import suggest
 
@@ -216,7 +217,7 @@ class Atlas:
 
     def to_tsv(self, path: str | Path) -> None:
         """Write the table; :meth:`read` gives the same atlas back."""
-        with Path(path).open("w", encoding="utf-8", newline="") as lines:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as lines:
             writer = csv.writer(lines, delimiter="\t", lineterminator="\n")
             writer.writerow(["label", "name", "network", "hemisphere", "x", "y", "z"])
             for row, place in enumerate(self.centroids):

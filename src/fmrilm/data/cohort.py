@@ -14,6 +14,7 @@ import yaml
 from fmrilm.data.atlas import Atlas, shipped_atlases
 from fmrilm.data.cohorts import COHORTS, CohortInfo, read_cohort_yaml
 from fmrilm.data.pack import open_pack
+from fmrilm.data.replacing import replacing
 from fmrilm.data.scaling import Scaler
 from fmrilm.data.splits import SPLITS, read_splits, split_subjects
 from fmrilm.data.store import TimeSeriesStore
@@ -100,7 +101,7 @@ class Cohort:
             renamed = participants.rename(columns={"subject_id": "participant_id"})
             columns = [*self.info.targets, "site"]
             stratify = [name for name in columns if name in renamed.columns]
-            split_subjects(renamed, stratify).to_csv(path, sep="\t", index=False)
+            write_table(split_subjects(renamed, stratify), path)
         return read_splits(path)
 
     def _load_scaler(self, norm: str) -> Scaler:
@@ -242,7 +243,8 @@ def read_info(folder: Path) -> CohortInfo:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a BIDS table: tabs, ``n/a`` where a value is missing."""
-    table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    with replacing(path) as partial:
+        table.to_csv(partial, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
 
 
 def write_info(folder: Path, info: CohortInfo) -> None:
@@ -250,7 +252,8 @@ def write_info(folder: Path, info: CohortInfo) -> None:
     values = dataclasses.asdict(info)
     kept = {key: value for key, value in values.items() if value not in ([], {}, "")}
     text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
-    (folder / "cohort.yaml").write_text(text, encoding="utf-8")
+    with replacing(folder / "cohort.yaml") as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_participants(folder: Path) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from fmrilm.data.cohort import DESCRIPTOR_FOLDER, STORE_FILE, Cohort
 from fmrilm.data.measuring import Scans, fit_template, measure_cohort, save_arrays
+from fmrilm.data.replacing import replacing
 from fmrilm.data.rewording import reword_texts
 from fmrilm.descriptors import DESCRIPTORS, Descriptor
 from fmrilm.errors import InputError
@@ -200,9 +201,8 @@ def _write(
         )
     ids = cohort.table[["subject_id", "session_id"]].set_axis(measures.index)
     table = pd.concat([ids, measures, z, pd.DataFrame(columns, index=measures.index)], axis=1)
-    partial = path.with_suffix(".partial")
-    table.to_csv(partial, index=False)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False)
     lines = path.with_name(f"{descriptor.family}_provenance.jsonl")
     with lines.open("w", encoding="utf-8") as handle:
         for (subject, session), sentences in zip(ids.itertuples(index=False), told, strict=True):

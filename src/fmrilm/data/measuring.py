@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from fmrilm.data.cohort import Cohort
 from fmrilm.data.progress import track
+from fmrilm.data.replacing import replacing
 from fmrilm.descriptors import COUNTS, Descriptor
 
 CHUNK = 16  # scans per job: the unit of parallel work and of resuming
@@ -86,16 +86,12 @@ def _measure_chunk(scans: Scans, descriptor: Descriptor, path: Path) -> int:
 
     with threadpool_limits(1):  # the workers are the parallelism
         values = np.stack([descriptor.measure_scan(series) for series in scans])
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as handle:
+    with replacing(path) as partial, partial.open("wb") as handle:
         np.save(handle, values)
-    os.replace(partial, path)
     return len(scans)
 
 
 def save_arrays(path: Path, state: dict[str, np.ndarray]) -> None:
     """Write arrays as ``.npz``; the file appears when it is complete."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as handle:
+    with replacing(path) as partial, partial.open("wb") as handle:
         np.savez(handle, **state)  # type: ignore[arg-type]
-    os.replace(partial, path)

@@ -35,6 +35,7 @@ from fmrilm.data.parts import (
 from fmrilm.data.phenotypes import add_bins, map_phenotypes
 from fmrilm.data.prepare_scan import PrepareSettings, load_settings, prepare_scan
 from fmrilm.data.progress import track
+from fmrilm.data.replacing import replacing
 from fmrilm.data.splits import read_splits, split_subjects
 from fmrilm.data.store import TimeSeriesStore
 from fmrilm.errors import InputError
@@ -132,7 +133,8 @@ def prepare(
     info = _describe(info, folder, source, atlas)
     write_participants(folder, Path(root), info, sorted(set(table["participant_id"])), phenotypes)
     settings_text = yaml.safe_dump(dataclasses.asdict(options), sort_keys=False)
-    (folder / "prepare.yaml").write_text(settings_text, encoding="utf-8")
+    with replacing(folder / "prepare.yaml") as partial_file:
+        partial_file.write_text(settings_text, encoding="utf-8")
     made = Cohort(folder)  # checks the folder and fits what the scaling needs on train
     from fmrilm.data.qc import write_qc
 
@@ -244,7 +246,8 @@ def write_participants(
     write_table(table, ours)
     if fitted:
         text = json.dumps({"fitted_on": "train", "bins": fitted}, indent=2)
-        (folder / "phenotypes.json").write_text(text + "\n", encoding="utf-8")
+        with replacing(folder / "phenotypes.json") as partial_file:
+            partial_file.write_text(text + "\n", encoding="utf-8")
 
 
 def _root_table(root: Path) -> Path | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fmrilm.data.replacing import replacing
 from fmrilm.data.store import TimeSeriesStore
 from fmrilm.errors import InputError
 from fmrilm.registry import suggest
@@ -174,15 +175,16 @@ class Scaler:
 
     def save(self, path: str | Path) -> None:
         """Write ``normalization_params.npz``."""
-        np.savez(
-            path,
-            norm=self.norm,
-            center=self.center_,
-            scale=self.scale_,
-            sites=np.array(list(self.site_scale_), dtype=str),
-            site_scales=np.array(list(self.site_scale_.values()), dtype=float),
-            fitted_on=np.array(self.fitted_on_, dtype=str),
-        )
+        with replacing(path) as partial, partial.open("wb") as handle:
+            np.savez(
+                handle,
+                norm=self.norm,
+                center=self.center_,
+                scale=self.scale_,
+                sites=np.array(list(self.site_scale_), dtype=str),
+                site_scales=np.array(list(self.site_scale_.values()), dtype=float),
+                fitted_on=np.array(self.fitted_on_, dtype=str),
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Scaler:
