@@ -113,13 +113,17 @@ class Question:
 
 
 @dataclass
-class Conversation:
-    """Several questions about one scan, each asked after the last was answered."""
+class _SeveralTasks:
+    """What is known of one scan, by task."""
 
     tasks: list[Task]
     class_indices: list[int]
     cohort_sentence: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Conversation(_SeveralTasks):
+    """Several questions about one scan, each asked after the last was answered."""
 
     def talk(self, draw: Callable[[int], int]) -> tuple[list[str], list[str]]:
         """Return the questions and their answers."""
@@ -129,14 +133,8 @@ class Conversation:
         return turns, [task.candidates[k] for task, k in pairs]
 
 
-@dataclass
-class OpenReport:
+class OpenReport(_SeveralTasks):
     """A report in sentences on everything that is known of a scan's participant."""
-
-    tasks: list[Task]
-    class_indices: list[int]
-    cohort_sentence: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
 
     def talk(self, draw: Callable[[int], int]) -> tuple[list[str], list[str]]:
         """Return the request and the report."""

@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fmrilm.data.cohort import Cohort, check_length
+from fmrilm.data.resampling import pad_time
 from fmrilm.errors import InputError
 
 
-def pad_scan(series: Tensor, roi_mask: Tensor, num_timestamp: int) -> tuple[Tensor, Tensor]:
+def pad_scan(series: np.ndarray, roi_mask: np.ndarray, num_timestamp: int) -> tuple[Tensor, Tensor]:
     """Return series (R, T >= num_timestamp) and mask: (R,), or (R, T) if zeros had to be added."""
-    missing = num_timestamp - series.shape[1]
-    if missing <= 0:
-        return series, roi_mask
-    real = torch.arange(num_timestamp) < series.shape[1]
-    return torch.nn.functional.pad(series, (0, missing)), roi_mask[:, None] & real
+    if series.shape[1] < num_timestamp:
+        series, real = pad_time(series, num_timestamp)
+        roi_mask = roi_mask[:, None] & real
+    return torch.from_numpy(series), torch.from_numpy(roi_mask)
 
 
 def stack_masks(masks: Sequence[Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ class ScanDataset(Dataset):
         cohort, index = self.cohorts[row[0]], row[1]
         series, roi_mask = cohort.read(index)
         check_length(cohort, index, series.shape[1], self.num_timestamp, self.length)
-        pair = pad_scan(torch.from_numpy(series), torch.from_numpy(roi_mask), self.num_timestamp)
+        pair = pad_scan(series, roi_mask, self.num_timestamp)
         if self._cache is not None:
             self._cache[row] = pair
         return pair

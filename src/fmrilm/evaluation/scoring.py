@@ -113,10 +113,9 @@ class Scorer:
                 randomise_phases(one, int(row)) for one, row in zip(series, rows, strict=True)
             )
         padded = [
-            pad_scan(torch.from_numpy(one).float(), torch.from_numpy(mask), self.num_timestamp)
-            for one, mask in zip(series, masks, strict=True)
+            pad_scan(one, mask, self.num_timestamp) for one, mask in zip(series, masks, strict=True)
         ]
-        fmri = torch.stack([one for one, _ in padded])
+        fmri = torch.stack([one for one, _ in padded]).float()
         if kind == "zero":
             fmri = torch.zeros_like(fmri)
         return fmri, stack_masks([mask for _, mask in padded])

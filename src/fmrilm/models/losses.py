@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmrilm.models.masks import region_mask, sample_mask
+from fmrilm.models.masks import pair_mask, region_mask, sample_mask
 from fmrilm.models.vit import connectivity
 
 
@@ -22,9 +22,7 @@ def connectivity_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> T
     """Return the mean squared difference of the regions' correlations (Fisher z)."""
     T = target.shape[2]
     difference = connectivity(prediction, roi_mask, T) - connectivity(target, roi_mask, T)
-    usable = region_mask(roi_mask)
-    pairs = usable[:, :, None] & usable[:, None, :]
-    return difference[:, 0].square()[pairs].mean()
+    return difference[:, 0].square()[pair_mask(roi_mask)].mean()
 
 
 def spectral_loss(prediction: Tensor, target: Tensor, roi_mask: Tensor) -> Tensor:

@@ -45,6 +45,12 @@ def region_mask(roi_mask: Tensor) -> Tensor:
     return roi_mask.any(2) if roi_mask.ndim == 3 else roi_mask
 
 
+def pair_mask(roi_mask: Tensor) -> Tensor:
+    """Return the pairs of usable regions (B, R, R), from a mask (B, R) or (B, R, T)."""
+    usable = region_mask(roi_mask)
+    return usable[:, :, None] & usable[:, None, :]
+
+
 def patch_mask(roi_mask: Tensor, num_steps: int) -> Tensor:
     """Return the patches with at least one real sample, time-major, shape (B, S * R).
 

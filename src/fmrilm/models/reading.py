@@ -213,6 +213,19 @@ class FMRIReader(nn.Module):
             return None
         return torch.rand(len(scan), device=scan.device) < share
 
+    def text_loss(
+        self, batch: Mapping[str, Tensor], features: Tensor, token_dropout: bool = True
+    ) -> Tensor:
+        """Return :meth:`forward` of a collated batch whose scans have these features (B, N, D)."""
+        return self(
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch["labels"],
+            roi_mask=batch["roi_mask"],
+            features=features,
+            token_dropout=token_dropout,
+        )
+
     def losses(
         self, batch: Mapping[str, Tensor], features: Tensor, codes: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -229,14 +242,7 @@ class FMRIReader(nn.Module):
         codes : Tensor of long, shape (B, N)
         """
         with self.last_states() as states:
-            text = self(
-                batch["input_ids"],
-                batch["attention_mask"],
-                batch["labels"],
-                roi_mask=batch["roi_mask"],
-                features=features,
-                token_dropout=False,
-            )
+            text = self.text_loss(batch, features, token_dropout=False)
         is_scan = batch["input_ids"] == SCAN_ID
         of_scan = states[0][is_scan].view(len(codes), -1, states[0].shape[-1])[:, : codes.shape[1]]
         return text, codes_loss(self, of_scan, next_step_target(self, codes, batch["roi_mask"]))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fmrilm.config import TokenizerConfig
 from fmrilm.errors import InputError
-from fmrilm.models.masks import attention_bias, patch_mask, region_mask, sample_mask
+from fmrilm.models.masks import attention_bias, pair_mask, patch_mask, region_mask, sample_mask
 from fmrilm.models.quantizers import QuantizerOutput, build_quantizer
 from fmrilm.models.regions import CoordinateEmbedding, check_centroids
 from fmrilm.models.vit import (
@@ -222,9 +222,7 @@ class FMRITokenizer(nn.Module):
         In standard deviations from the mean of the training scans (:meth:`fit_profiles`).
         """
         z = connectivity(fmri, roi_mask, self.config.patch_size)
-        usable = region_mask(roi_mask)
-        pairs = (usable[:, :, None] & usable[:, None, :])[:, None]
-        return (z - self.profile_mean) / self.profile_sd * pairs
+        return (z - self.profile_mean) / self.profile_sd * pair_mask(roi_mask)[:, None]
 
     def predict_profiles(self, features: Tensor) -> Tensor:
         """Return the regions' connectivity profiles (B, S, R, R) as tokens (B, N, D) tell them."""
@@ -243,8 +241,7 @@ class FMRITokenizer(nn.Module):
         count, total, square = (torch.zeros(R, R, dtype=torch.float64) for _ in range(3))
         for fmri, roi_mask in scans:
             z = connectivity(fmri, roi_mask, fmri.shape[2])[:, 0].double().cpu()
-            usable = region_mask(roi_mask)
-            pairs = (usable[:, :, None] & usable[:, None, :]).double().cpu()
+            pairs = pair_mask(roi_mask).double().cpu()
             count += pairs.sum(0)
             total += (z * pairs).sum(0)
             square += (z.square() * pairs).sum(0)

@@ -41,13 +41,7 @@ class AlignObjective(Objective):
             # Both read the scan as it is: one pass serves the two.
             parts["fmri2text_loss"], parts["fmri_only_loss"] = model.losses(batch, features, codes)
         elif wants_text:
-            parts["fmri2text_loss"] = model(
-                batch["input_ids"],
-                batch["attention_mask"],
-                batch["labels"],
-                roi_mask=batch["roi_mask"],
-                features=features,
-            )
+            parts["fmri2text_loss"] = model.text_loss(batch, features)
         if wants_codes and "fmri_only_loss" not in parts:
             parts["fmri_only_loss"] = model.code_loss(
                 batch["fmri"], batch["roi_mask"], config.mask_ratio, features, codes

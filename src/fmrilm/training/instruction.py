@@ -34,13 +34,7 @@ class InstructObjective(Objective):
         model = self.model
         features, _ = self._scans[0].of(batch)
         with model.last_states() as states:
-            text_loss = model(
-                batch["input_ids"],
-                batch["attention_mask"],
-                batch["labels"],
-                roi_mask=batch["roi_mask"],
-                features=features,
-            )
+            text_loss = model.text_loss(batch, features)
         if model.cls_head is None:
             return {"loss": text_loss}
         # The head reads the last token of the question, which no answer has been seen from.

@@ -73,8 +73,8 @@ def build_instruct_stage(
     if parent is None:
         raise InputError("stage instruct needs a run to start from: add --init runs/align")
     torch.manual_seed(config.train.seed)
-    is_new = not (parent / "model" / "bridge.safetensors").is_file()
-    if not is_new:
+    goes_on = (parent / "model" / "bridge.safetensors").is_file()
+    if goes_on:
         model = FMRILM.from_pretrained(parent / "model")
         adapt(model, config.model.lm)
     else:  # straight from a tokenizer, without stage 2
@@ -90,7 +90,7 @@ def build_instruct_stage(
         sets.append(dataset)
         loaders.append(make_loader(config, dataset, collate, split == "train"))
     scans = ScanFeatures(model, *sets)
-    if is_new:
+    if not goes_on:
         scans.fit_summary(sets[0])
     objective = InstructObjective(model, scans)
     return objective, loaders[0], loaders[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -12,9 +12,6 @@ from fmrilm.config import Config, DatasetConfig
 from fmrilm.data.cohort import Cohort
 from fmrilm.data.dataset import ScanDataset
 from fmrilm.tasks import TASKS, Task, build_prompt
-
-if TYPE_CHECKING:
-    pass
 
 POOL = 16  # batches that are sorted by length together
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fmrilm.data.collate import collate_scans
-from fmrilm.data.dataset import ScanDataset, stack_masks
+from fmrilm.data.dataset import ScanDataset
 from fmrilm.models.fmrilm import FMRILM
 
 
@@ -50,14 +50,14 @@ class ScanFeatures:
         self._model.eval()
         features, codes = [], []
         for start in range(0, len(items), batch_size):
-            some = items[start : start + batch_size]
-            fmri = torch.stack([item["fmri"] for item in some])
-            mask = stack_masks([item["roi_mask"] for item in some])
-            device = self._model.device
-            of_batch = self._model.encode(fmri.to(device), mask.to(device))
+            batch = self._collate(items[start : start + batch_size])
+            of_batch = self._model.encode(batch["fmri"], batch["roi_mask"])
             features.append(of_batch[0].cpu())
             codes.append(of_batch[1].cpu())
         return torch.cat(features), torch.cat(codes)
+
+    def _collate(self, items: list) -> dict[str, Tensor]:
+        return {name: x.to(self._model.device) for name, x in collate_scans(items).items()}
 
     def fit_summary(self, dataset: ScanDataset, at_most: int = 2000, batch_size: int = 16) -> None:
         """Let the model's summary tokens learn their components from a dataset's scans."""
@@ -71,8 +71,7 @@ class ScanFeatures:
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             self._model.eval()
             for start in range(0, len(places), batch_size):
-                items = [dataset[place] for place in places[start : start + batch_size]]
-                batch = {k: v.to(self._model.device) for k, v in collate_scans(items).items()}
+                batch = self._collate([dataset[i] for i in places[start : start + batch_size]])
                 usable = self._model.tokenizer.token_mask(batch["roi_mask"])
                 yield self.of(batch)[0], usable
 

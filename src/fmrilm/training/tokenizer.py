@@ -22,7 +22,7 @@ from fmrilm.models.losses import (
     reconstruction_loss,
     spectral_loss,
 )
-from fmrilm.models.masks import region_mask
+from fmrilm.models.masks import pair_mask
 from fmrilm.models.pooling import build_pool, masked_mean
 from fmrilm.models.text import TextEncoder
 from fmrilm.models.tokenizer import FMRITokenizer
@@ -163,8 +163,7 @@ class TokenizerObjective(Objective):
     def profile_loss(self, features: Tensor, fmri: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the error of each region's connectivity profile as read from its token."""
         predicted = self.tokenizer.predict_profiles(features)  # (B, S, R, R)
-        usable = region_mask(roi_mask)
-        pairs = (usable[:, :, None] & usable[:, None, :])[:, None].to(predicted.dtype)
+        pairs = pair_mask(roi_mask)[:, None].to(predicted.dtype)
         error = (predicted - self.tokenizer.profiles(fmri, roi_mask)) * pairs
         return error.square().sum() / (predicted.shape[1] * pairs.sum()).clamp_min(1)
 
