@@ -84,7 +84,7 @@ def texts(model, stage: str) -> list[tuple[list[int], list[int]]]:
 def obvious_forward(model, ids: list[int], fmri):
     """Return the logits of all positions; every pass encodes the scan again."""
     batch = model.text.batch([ids])
-    scan = model.project(model.features(fmri))
+    scan = model.project(fmri)
     output, _, _ = model.read(batch["input_ids"], batch["attention_mask"], scan, use_cache=False)
     return output.logits
 
@@ -101,9 +101,10 @@ def obvious_step(model, prompt: list[int], answer: list[int], fmri):
     return F.cross_entropy(logits[0, :-1], labels[1:])
 
 
-def our_step(model, prompt: list[int], answer: list[int], features):
+def our_step(model, prompt: list[int], answer: list[int], scan):
     """Return the loss as stage 2 and 3 compute it, features kept from before."""
-    return model(**model.text.batch([prompt], [answer]), features=features)
+    fmri, features = scan
+    return model(**model.text.batch([prompt], [answer]), fmri=fmri, features=features)
 
 
 def obvious_answer(model, prompt: list[int], candidates: list[str], fmri) -> str:
@@ -143,7 +144,7 @@ def measure(stage: str, way: str, layers: int) -> dict[str, float]:
         seconds = time.perf_counter() - started
     else:
         for prompt, answer in texts(model, stage)[:STEPS]:
-            step, source = (our_step, features) if way in OURS else (obvious_step, fmri)
+            step, source = (our_step, (fmri, features)) if way in OURS else (obvious_step, fmri)
             step(model, prompt, answer, source).backward()
             model.zero_grad()
         seconds = (time.perf_counter() - started) / STEPS

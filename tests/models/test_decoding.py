@@ -139,8 +139,8 @@ def test_one_pass_gives_the_losses_of_two(kind):
     features, codes = model.encode(fmri, mask)
     answers = [model.text.answer_ids("heat")] * 3
     batch = model.text.batch([model.text.prompt_ids(SHARED[0])] * 3, answers)
-    text, code = model.losses({**batch, "roi_mask": mask}, features, codes)
-    torch.testing.assert_close(text, model(**batch, roi_mask=mask, features=features))
+    text, code = model.losses({**batch, "fmri": fmri, "roi_mask": mask}, features, codes)
+    torch.testing.assert_close(text, model(**batch, fmri=fmri, roi_mask=mask, features=features))
     expected = model.code_loss(fmri, mask, 0.3)
     torch.testing.assert_close(code, expected, atol=1e-5, rtol=1e-5)
 

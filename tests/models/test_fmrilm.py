@@ -120,7 +120,7 @@ def test_greedy_generation_is_what_full_recomputation_prefers(kind):
     for _ in range(6):
         answer.append(int(prefix.logits.argmax()))
         batch = model.text.batch([ids + answer])
-        scan = model.project(model.features(fmri[:1], mask[:1]))
+        scan = model.project(fmri[:1])
         full, _, _ = model.read(batch["input_ids"], batch["attention_mask"], scan, mask[:1])
         model.extend(prefix, torch.tensor([answer[-1:]]))
         torch.testing.assert_close(full.logits[:, -1], prefix.logits, atol=1e-4, rtol=1e-4)
@@ -165,7 +165,7 @@ def test_only_supervised_positions_count_and_get_logits():
     answers = [model.text.answer_ids(one) for one in ("heat", "rest", "heat")]
     batch = model.text.batch([model.text.prompt_ids(p) for p in PROMPTS], answers)
     loss = model(**batch, fmri=fmri, roi_mask=mask)
-    scan = model.project(model.features(fmri, mask))
+    scan = model.project(fmri, mask)
     full, _, _ = model.read(batch["input_ids"], batch["attention_mask"], scan, mask)
     expected = torch.nn.functional.cross_entropy(
         full.logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 from sklearn.decomposition import PCA
 
@@ -10,44 +11,53 @@ from fmrilm.data.cohort import Cohort
 from fmrilm.data.dataset import ScanDataset
 from fmrilm.models.fmrilm import FMRILM
 from fmrilm.models.summary import ScanSummary
+from fmrilm.models.vit import connectivity
 from fmrilm.tasks import TASKS, build_prompt
 from small import POINTS
 
 
-def test_scores_are_the_principal_components_of_the_scans():
+def fitted(x: torch.Tensor, mask: torch.Tensor, of_connectivity: bool = False, components: int = 5):
+    summary = ScanSummary(x.shape[1:], of_connectivity, count=2, components=components, width=8)
+    half = len(x) // 2
+    summary.fit(lambda: iter([(x[:half], mask[:half]), (x[half:], mask[half:])]))
+    return summary
+
+
+@pytest.mark.parametrize("of_connectivity", [False, True])
+def test_scores_are_the_principal_components_of_the_scans(of_connectivity):
     torch.manual_seed(0)
-    features = torch.randn(30, 4, 6) * torch.linspace(0.2, 2, 24).view(4, 6)
-    usable = torch.ones(30, 4, dtype=torch.bool)
-    summary = ScanSummary(4, 6, count=2, components=5, width=8)
-    summary.fit(lambda: iter([(features[:20], usable[:20]), (features[20:], usable[20:])]))
-    scores = summary.scores(features)
-    expected = PCA(5).fit_transform(features.flatten(1).double().numpy())
-    agreement = np.corrcoef(scores.T.numpy(), expected.T)[:5, 5:]
+    x = torch.randn(3, 30, 4, 40).cumsum(0)[2] * torch.linspace(0.2, 2, 160).view(4, 40)
+    mask = torch.ones(30, 4, dtype=torch.bool)
+    summary = fitted(x, mask, of_connectivity)
+    whole = connectivity(x, mask, 40) if of_connectivity else x
+    expected = PCA(5).fit_transform(whole.flatten(1).double().numpy())
+    scores = summary.scores(x, mask).numpy()
+    agreement = np.corrcoef(scores.T, expected.T)[:5, 5:]
     np.testing.assert_allclose(np.abs(np.diag(agreement)), 1, atol=1e-4)
-    variance = scores.square().mean(0).numpy()
-    np.testing.assert_allclose(variance, expected.var(0) / expected.var(0).mean(), rtol=1e-3)
-    assert summary(features).shape == (30, 2, 8)
+    np.testing.assert_allclose(scores.var(0), expected.var(0) / expected.var(0).mean(), rtol=1e-3)
+    assert summary(x, mask).shape == (30, 2, 8)
 
 
 def test_more_components_than_scans_stay_zero():
-    features, usable = torch.randn(5, 3, 4), torch.ones(5, 3, dtype=torch.bool)
-    summary = ScanSummary(3, 4, 1, components=10, width=4)
-    summary.fit(lambda: iter([(features, usable)]))
-    scores = summary.scores(features)
+    x, mask = torch.randn(5, 3, 4), torch.ones(5, 3, dtype=torch.bool)
+    scores = fitted(x, mask, components=10).scores(x, mask)
     assert torch.isfinite(scores).all()
     assert (scores[:, 4:] == 0).all()
     assert (scores[:, :4].abs().sum(0) > 0).all()
 
 
-def test_a_masked_token_counts_as_average():
-    features, usable = torch.randn(20, 3, 4), torch.ones(20, 3, dtype=torch.bool)
-    usable[::2, 1] = False
-    rubbish = torch.where(usable[:, :, None], features, 99.0)
-    summaries = [ScanSummary(3, 4, 1, 6, 4) for _ in range(2)]
-    for summary, x in zip(summaries, (features, rubbish), strict=True):
-        summary.fit(lambda x=x: iter([(x, usable)]))
-    first, second = summaries
-    torch.testing.assert_close(first.scores(features, usable), second.scores(rubbish, usable))
+@pytest.mark.parametrize("of_connectivity", [False, True])
+def test_what_is_masked_counts_as_average(of_connectivity):
+    x, mask = torch.randn(20, 3, 12), torch.ones(20, 3, dtype=torch.bool)
+    mask[::2, 1] = False
+    rubbish = torch.where(mask[:, :, None], x, torch.randn(20, 3, 12) * 99)
+    scores = [fitted(one, mask, of_connectivity).scores(one, mask) for one in (x, rubbish)]
+    torch.testing.assert_close(*scores)
+
+
+def test_a_cohort_of_equal_scans_gives_zeros():
+    x, mask = torch.ones(6, 3, 4), torch.ones(6, 3, dtype=torch.bool)
+    assert (fitted(x, mask).scores(x, mask) == 0).all()
 
 
 def scans_of(folder, count: int = 4):
@@ -73,7 +83,7 @@ def test_text_sees_the_summary_and_the_scan_does_not(runs, cohort_folder):
     batch = model.text.batch([model.text.prompt_ids(p) for p in prompts])
 
     def states() -> torch.Tensor:
-        scan = model.project(model.features(fmri, mask), mask)
+        scan = model.project(fmri, mask)
         with model.last_states() as found, torch.no_grad():
             model.read(batch["input_ids"], batch["attention_mask"], scan, mask, use_cache=False)
         return found[0][batch["input_ids"] < 0].view(4, -1, found[0].shape[-1])

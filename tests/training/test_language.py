@@ -81,7 +81,7 @@ def test_one_shared_pass_gives_the_loss_of_separate_passes(runs, cohort_folder):
     batch = DescriptionCollator(model.text, texts, 40)(items)
     scans = ScanFeatures(model, dataset)
     calls = []
-    model.lm.register_forward_hook(lambda *_: calls.append(1))
+    model.lm.base_model.register_forward_hook(lambda *_: calls.append(1))
     config = AlignConfig(text_only_weight=0.0, fmri_only_weight=1.0)
     losses = AlignObjective(model, config, scans)(batch)
     assert len(calls) == 1

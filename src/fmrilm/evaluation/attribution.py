@@ -49,7 +49,12 @@ def log_odds(model: Any, prompt: str, candidates: Sequence[str], answer: int) ->
             ids = model.text.answer_ids(candidate, end=False)
             row = model.text.batch([model.text.prompt_ids(prompt)], [ids])
             rows = [
-                -model(**row, roi_mask=roi_mask[b : b + 1], features=features[b : b + 1])
+                -model(
+                    **row,
+                    fmri=fmri[b : b + 1],
+                    roi_mask=roi_mask[b : b + 1],
+                    features=features[b : b + 1],
+                )
                 for b in range(len(fmri))
             ]
             scores.append(torch.stack(rows))

@@ -31,8 +31,8 @@ def embed_batch(
     import torch
 
     with torch.inference_mode():
-        features = model.features(fmri, roi_mask)
         if pooling == "mean":
+            features = model.features(fmri, roi_mask)
             valid = model.tokenizer.token_mask(roi_mask)[:, :, None].float()
             pooled = (features * valid).sum(1) / valid.sum(1).clamp_min(1)
             return pooled.double().cpu().numpy()
@@ -40,7 +40,7 @@ def embed_batch(
         output, _, _ = model.read(
             batch["input_ids"].to(model.device),
             batch["attention_mask"].to(model.device),
-            model.project(features, roi_mask),
+            model.project(fmri, roi_mask),
             roi_mask,
             logits_to_keep=1,
             use_cache=False,

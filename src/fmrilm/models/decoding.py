@@ -72,7 +72,7 @@ def prefill(
     per_scan, rest = divmod(len(prompts), len(fmri))
     if rest or not per_scan:
         raise InputError(f"{len(prompts)} prompts cannot be shared out among {len(fmri)} scans")
-    scan = model.project(model.features(fmri, roi_mask), roi_mask)
+    scan = model.project(fmri, roi_mask)
     ids = [_ids(model, prompt) for prompt in prompts]
     heads, tails = zip(*(_split_after_scan(one) for one in ids), strict=True)
     shareable = all(

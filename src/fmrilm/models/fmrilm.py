@@ -137,7 +137,7 @@ class FMRILM(FMRIReader):
             self.read(
                 batch["input_ids"].to(self.device),
                 batch["attention_mask"].to(self.device),
-                self.project(self.features(fmri, roi_mask), roi_mask),
+                self.project(fmri, roi_mask),
                 roi_mask,
                 logits_to_keep=1,
                 use_cache=False,

@@ -59,8 +59,8 @@ class FMRIReader(nn.Module):
         width = lm.get_input_embeddings().embedding_dim
         self.summary = (
             ScanSummary(
-                tokenizer.config.num_tokens,
-                tokenizer.config.size[0],
+                (tokenizer.config.num_rois, tokenizer.config.num_timestamp),
+                tokenizer.config.roi_profile,
                 config.lm.summary_tokens,
                 config.lm.summary_components,
                 width,
@@ -118,13 +118,26 @@ class FMRIReader(nn.Module):
         x = self.projector(features) + self.roi_embed.repeat(self.tokenizer.config.token_steps, 1)
         return self.dropout(x)
 
-    def project(self, features: Tensor, roi_mask: Tensor | None = None) -> Tensor:
-        """Return the scan embeddings with the summary tokens behind them, (B, N + K, D)."""
+    def project(
+        self, fmri: Tensor, roi_mask: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """Return the embeddings of scans with their summary tokens behind them, (B, N + K, D).
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T)
+        roi_mask : Tensor of bool, shape (B, R) or (B, R, T), optional
+        features : Tensor, shape (B, N, D), optional
+            What :meth:`features` gave for ``fmri`` before.
+        """
+        if features is None:
+            features = self.features(fmri, roi_mask)
         x = self.project_tokens(features)
         if self.summary is None:
             return x
-        usable = None if roi_mask is None else self.tokenizer.token_mask(roi_mask)
-        return torch.cat([x, self.summary(features, usable)], 1)
+        if roi_mask is None:
+            roi_mask = torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
+        return torch.cat([x, self.summary(fmri, roi_mask)], 1)
 
     def read(
         self,
@@ -216,13 +229,11 @@ class FMRIReader(nn.Module):
         fmri : Tensor, shape (B, R, T), optional
             Absent for text without a scan.
         features : Tensor, shape (B, N, D), optional
-            What :meth:`features` gave for ``fmri`` before, instead of it.
+            What :meth:`features` gave for ``fmri`` before.
         token_dropout : bool
             Hide the tokens of some scans in training, as configured; their summary stays.
         """
-        if features is None and fmri is not None:
-            features = self.features(fmri, roi_mask)
-        scan = None if features is None else self.project(features, roi_mask)
+        scan = None if fmri is None else self.project(fmri, roi_mask, features)
         supervised = labels[:, 1:] != IGNORED
         output, _, _ = self.read(
             input_ids,
@@ -260,9 +271,10 @@ class FMRIReader(nn.Module):
             batch["input_ids"],
             batch["attention_mask"],
             batch["labels"],
-            roi_mask=batch["roi_mask"],
-            features=features,
-            token_dropout=token_dropout,
+            batch["fmri"],
+            batch["roi_mask"],
+            features,
+            token_dropout,
         )
 
     def losses(

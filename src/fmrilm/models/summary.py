@@ -1,10 +1,12 @@
-"""A scan in a few numbers: principal components of its tokens, learned without any label.
+"""A scan in a few numbers: principal components of the scan itself, learned without any label.
 
 Hundreds of tokens hold what distinguishes people in many weak parts, which a language model that
-has seen some hundred scans cannot add up. Their leading components over the training scans can be
-read by one linear layer (docs/experiments.md says what that is worth).
+has seen some hundred scans cannot add up. The leading components over the training scans can be
+read by one linear layer (docs/experiments.md says what that is worth). They are those of the
+regions' connectivity, or of the series themselves where a window is too short for a correlation.
 
-Tensor letters: n scans, N tokens, D their width, d kept of it, C components, K summary tokens.
+Tensor letters: n scans, R regions, T time points, M columns of a scan's matrix (R or T), q spatial
+modes, C components, K summary tokens.
 """
 
 from __future__ import annotations
@@ -14,107 +16,133 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-TOKEN_WIDTH = 16  # d: what is kept of a token's width before components are sought
+from fmrilm.models.masks import pair_mask, sample_mask
+from fmrilm.models.vit import connectivity
+
+MODES = 100  # q: spatial modes that are kept before components are sought
 
 
 class ScanSummary(nn.Module):
-    """Turn the features of all tokens of a scan into ``count`` tokens of the language model.
+    """Turn scans into ``count`` tokens of the language model.
 
-    Two principal component analyses (:meth:`fit`) and one trained linear layer. Components that
-    the training scans cannot tell, since there are too few, stay zero.
+    Two principal component analyses (:meth:`fit`), first over regions, then over scans, and one
+    trained linear layer. Components that the training scans cannot tell, since there are too few,
+    stay zero.
 
     Parameters
     ----------
-    num_tokens, feature_width : int
-        N and D.
+    shape : (int, int)
+        Regions and time points of a scan, R and T.
+    of_connectivity : bool
+        Sum up the regions' correlations (Fisher z); otherwise the series.
     count : int
         Summary tokens K.
     components : int
         C.
     width : int
         Of the language model.
+    dropout : float
+        Share of the components left out in training.
     """
 
     def __init__(
         self,
-        num_tokens: int,
-        feature_width: int,
+        shape: tuple[int, int],
+        of_connectivity: bool,
         count: int,
         components: int,
         width: int,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        kept = min(TOKEN_WIDTH, feature_width)
+        R, T = shape
+        q = min(MODES, R)
         self.count = count
+        self.of_connectivity = of_connectivity
         self.dropout = nn.Dropout(dropout)
         self.mean: Tensor
-        self.token_axes: Tensor
+        self.modes: Tensor
         self.axes: Tensor
-        self.register_buffer("mean", torch.zeros(num_tokens, feature_width))
-        self.register_buffer("token_axes", torch.zeros(feature_width, kept))
-        self.register_buffer("axes", torch.zeros(num_tokens * kept, components))
+        self.register_buffer("mean", torch.zeros(R, R if of_connectivity else T))
+        self.register_buffer("modes", torch.zeros(R, q))
+        size = q * (q + 1) // 2 if of_connectivity else q * T
+        self.register_buffer("axes", torch.zeros(size, components))
         self.proj = nn.Linear(components, count * width)
         nn.init.normal_(self.proj.weight, std=0.02)
         nn.init.zeros_(self.proj.bias)
 
-    def scores(self, features: Tensor, usable: Tensor | None = None) -> Tensor:
-        """Return the components (n, C) of features (n, N, D): their mean variance over scans is 1.
+    def scores(self, fmri: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return the components (n, C) of scans: their mean variance over training scans is 1.
 
         Strong components stay strong: with the same variance for all, the many weak ones, which
         are mostly noise, are what a model with few scans learns from.
 
         Parameters
         ----------
-        features : Tensor, shape (n, N, D)
-        usable : Tensor of bool, shape (n, N), optional
-            Tokens that count; others are taken to be average.
+        fmri : Tensor, shape (n, R, T)
+        roi_mask : Tensor of bool, shape (n, R) or (n, R, T)
+            What is masked is taken to be average.
         """
-        centred = features - self.mean
-        if usable is not None:
-            centred = centred * usable[:, :, None]
-        return (centred @ self.token_axes).flatten(1) @ self.axes
+        matrix, known = self._matrix(fmri, roi_mask)
+        return self._reduce((matrix - self.mean) * known) @ self.axes
 
-    def forward(self, features: Tensor, usable: Tensor | None = None) -> Tensor:
+    def forward(self, fmri: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the summary tokens (n, K, width)."""
-        return self.proj(self.dropout(self.scores(features, usable))).unflatten(1, (self.count, -1))
+        return self.proj(self.dropout(self.scores(fmri, roi_mask))).unflatten(1, (self.count, -1))
+
+    def _matrix(self, fmri: Tensor, roi_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the matrices (n, R, M) of scans, and which of their entries are known."""
+        if self.of_connectivity:
+            return connectivity(fmri, roi_mask, fmri.shape[2])[:, 0], pair_mask(roi_mask)
+        return fmri, sample_mask(roi_mask).expand_as(fmri)
+
+    def _reduce(self, centred: Tensor) -> Tensor:
+        """Return centred matrices (n, R, M) in spatial modes, one row of numbers per scan."""
+        reduced = self.modes.T @ centred  # (n, q, M)
+        if not self.of_connectivity:
+            return reduced.flatten(1)
+        reduced = reduced @ self.modes  # (n, q, q), symmetric
+        row, column = torch.triu_indices(*reduced.shape[1:], device=reduced.device)
+        twice = torch.where(row == column, 1.0, 2**0.5)  # an entry off the diagonal stands twice
+        return reduced[:, row, column] * twice
 
     @torch.no_grad()
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Learn the components from training scans.
+        """Learn mean, modes and components from training scans.
 
         Parameters
         ----------
         batches : callable
-            Gives batches of features (n, N, D) and usable tokens (n, N); called twice.
+            Gives batches of scans (n, R, T) and masks; called three times.
         """
-        N, D = self.mean.shape
-        total, square = torch.zeros(N, D), torch.zeros(D, D, dtype=torch.float64)
-        count = torch.zeros(N, 1)
-        for features, usable in batches():
-            x = (features * usable[:, :, None]).float().cpu()
-            total += x.sum(0)
-            count += usable.cpu().sum(0)[:, None]
-            flat = x.flatten(0, 1)
-            square += (flat.T @ flat).double()
-        mean = total / count.clamp_min(1)
-        square -= ((mean * count).T @ mean).double()
-        self.mean.copy_(mean)
-        self.token_axes.copy_(torch.linalg.eigh(square)[1].flip(1)[:, : self.token_axes.shape[1]])
-        parts = [
-            ((features - self.mean) * usable[:, :, None] @ self.token_axes).flatten(1).cpu()
-            for features, usable in batches()
-        ]
-        self._fit_axes(torch.cat(parts))
+        total = torch.zeros_like(self.mean)
+        count = torch.zeros_like(self.mean)
+        for fmri, roi_mask in batches():
+            matrix, known = self._matrix(fmri, roi_mask)
+            total += (matrix * known).sum(0)
+            count += known.sum(0)
+        self.mean.copy_(total / count.clamp_min(1))
+        moments = torch.zeros(len(self.modes), len(self.modes), dtype=torch.float64)
+        for centred in self._centred(batches()):
+            moments += torch.einsum("nrm,nsm->rs", centred, centred).double().cpu()
+        self.modes.copy_(torch.linalg.eigh(moments)[1].flip(1)[:, : self.modes.shape[1]])
+        self._fit_axes(torch.cat([self._reduce(one).cpu() for one in self._centred(batches())]))
+
+    def _centred(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[Tensor]:
+        for fmri, roi_mask in batches:
+            matrix, known = self._matrix(fmri, roi_mask)
+            yield (matrix - self.mean) * known
 
     def _fit_axes(self, x: Tensor) -> None:
-        """Set the components of reduced scans (n, N * d), of mean variance 1 over them."""
+        """Set the components of reduced scans (n, numbers), of mean variance 1 over them."""
         # Scans are fewer than the numbers that describe one: their small Gram matrix is enough.
         values, vectors = torch.linalg.eigh((x @ x.T).double())
         keep = min(self.axes.shape[1], len(x) - 1)
         values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
         real = values > 1e-6 * values[:1].clamp_min(1e-12)
+        self.axes.zero_()
+        if not real.any():
+            return
         size = (values[real].mean() / len(x)).sqrt()
         scale = torch.where(real, 1 / (values.clamp_min(1e-12).sqrt() * size), 0.0)
-        self.axes.zero_()
         self.axes[:, :keep] = (x.T @ (vectors * scale).to(x.dtype)).to(self.axes.device)

@@ -69,11 +69,9 @@ class ScanFeatures:
         places = list(first.values())[::step]
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            self._model.eval()
             for start in range(0, len(places), batch_size):
                 batch = self._collate([dataset[i] for i in places[start : start + batch_size]])
-                usable = self._model.tokenizer.token_mask(batch["roi_mask"])
-                yield self.of(batch)[0], usable
+                yield batch["fmri"], batch["roi_mask"]
 
         summary.fit(batches)
 
