@@ -251,7 +251,9 @@ def memory() -> None:
 
 def planted() -> None:
     """Planted effects of the synthetic cohorts in the texts of affected people."""
-    for name, phenotype, affected in (("ADNI", "AD", 1), ("ABIDE2", "ASD", 1), ("UKB", "sex", "F")):
+    for name, phenotype, affected in (
+        ("ADNI", "AD", 1), ("ABIDE2", "ASD", 1), ("ADHD200", "ADHD", 1), ("UKB", "sex", "F")
+    ):  # fmt: skip
         with tempfile.TemporaryDirectory() as place:
             simulate(place, cohort=name, subjects=300, seed=1)
             _planted_directions(place, phenotype, affected)
@@ -332,26 +334,24 @@ def _planted_texts(place: str, phenotype: str, affected: Any) -> None:
             )
     table = pd.read_csv(Path(place) / "descriptors_rewritten/fc_descriptors.csv")
     lexicon = make_lexicon(table.columns)
-    claims = [
-        {claim.measure: float(claim.z) for claim in parse_claims(text, lexicon) if claim.z}
-        for text in cohort.descriptions(["fc"])
-    ]
-    model = make_pipeline(DictVectorizer(), LogisticRegression(C=0.05, max_iter=2000))
-    model.fit([claim for claim, use in zip(claims, train, strict=True) if use], target[train])
-    score = model.predict_proba([c for c, use in zip(claims, test, strict=True) if use])[:, 1]
-    auc = roc_auc_score(target[test], score)
-    rows.append(
-        {
-            "texts": "fc",
-            "features": "claims read back (z)",
-            "held-out AUC": f"{auc:.2f}",
-            "scans": "",
-        }
-    )
+    claims = [parse_claims(text, lexicon) for text in cohort.descriptions(["fc"])]
+    sides = [{f"{c.measure} {c.direction}": 1.0 for c in told} for told in claims]
+    numbers = [{c.measure: float(c.z) for c in told if c.z} for told in claims]
+    for label, features in (("direction", sides), ("z", numbers)):
+        model = make_pipeline(DictVectorizer(), LogisticRegression(C=0.05, max_iter=2000))
+        model.fit([f for f, use in zip(features, train, strict=True) if use], target[train])
+        score = model.predict_proba([f for f, use in zip(features, test, strict=True) if use])[:, 1]
+        rows.append(
+            {
+                "texts": "fc",
+                "features": f"claims read back ({label})",
+                "held-out AUC": f"{roc_auc_score(target[test], score):.2f}",
+                "scans": "",
+            }
+        )
     values = table.filter(regex="_z$").fillna(0).to_numpy()
-    numbers = LogisticRegression(C=0.05, max_iter=2000)
-    numbers.fit(values[train], target[train])
-    auc = roc_auc_score(target[test], numbers.predict_proba(values[test])[:, 1])
+    model = LogisticRegression(C=0.05, max_iter=2000).fit(values[train], target[train])
+    auc = roc_auc_score(target[test], model.predict_proba(values[test])[:, 1])
     rows.append(
         {"texts": "(fc measures)", "features": "z", "held-out AUC": f"{auc:.2f}", "scans": ""}
     )
