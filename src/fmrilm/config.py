@@ -42,7 +42,8 @@ class TokenizerConfig:
     attn_mode: str = "sdpa"  # sdpa | flash_attn | normal: all run torch's sdpa
     qk_norm: bool = False  # LayerNorm on the queries and keys of each head
     gate_attn: str = "none"  # none | headwise | elementwise: sigmoid gate on attention's output
-    gradient_checkpointing: bool = False  # less memory, a third more computing
+    recompute: str = "none"  # none | cheap | all: what the backward pass computes again
+    gradient_checkpointing: bool = False  # the same as recompute: all
     roi_embed: str = "learned"  # learned | coords: which region a token is of, by table or centroid
     roi_profile: bool = True  # add each region's connectivity profile to its token
     data_start: bool = True  # start from a linear code (PCA) of the training scans, not from noise
@@ -181,7 +182,8 @@ class TokenizerStageConfig:
     spectral_weight: float = 0.0  # reconstruction keeps the amplitude of every frequency
     domain_weight: float = 0.0  # features that cannot be told from words (gradient reversal)
     clip_loss_type: str = "siglip"  # clip | siglip | soft_clip | soft_siglip
-    pooling: str = "mean"  # mean | cls | map: from a scan's tokens to one vector
+    pooling: str = "mean"  # mean | cls | map | regions: from a scan's tokens to one vector
+    text_tower: str = "lm"  # lm: states of the frozen language model | ngrams: phrases of the texts
     text_pooling: str = "mean"  # mean | last: from a description's tokens to one vector
     clip_weight: float = 1.0  # 0: no alignment with text
     clip_dim: int = 512  # width of the shared space
@@ -329,13 +331,15 @@ def check_config(config: Config) -> None:
     choices = {
         "model.lm.fmri_input": (lm.fmri_input, ("continuous", "quantized")),
         "model.lm.activations": (lm.activations, ("keep", "half", "recompute")),
+        "model.vq_model.recompute": (vq.recompute, ("none", "cheap", "all")),
         "data.length": (config.data.length, ("clip", "random_clip", "pad")),
         "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
         "tokenizer.clip_loss_type": (
             config.tokenizer.clip_loss_type,
             ("clip", "siglip", "soft_clip", "soft_siglip"),
         ),
-        "tokenizer.pooling": (config.tokenizer.pooling, ("mean", "cls", "map")),
+        "tokenizer.pooling": (config.tokenizer.pooling, ("mean", "cls", "map", "regions")),
+        "tokenizer.text_tower": (config.tokenizer.text_tower, ("lm", "ngrams")),
         "tokenizer.text_pooling": (config.tokenizer.text_pooling, ("mean", "last")),
         "train.parallel": (config.train.parallel, ("ddp", "fsdp")),
         "train.mixed_precision": (config.train.mixed_precision, ("no", "bf16", "fp16", "auto")),

@@ -14,7 +14,7 @@ from fmrilm.evaluation.fidelity import (
     spectrum_kept,
     split_half_ceiling,
 )
-from fmrilm.evaluation.tokenizers import codebook_use
+from fmrilm.evaluation.tokenizers import codebook_use, site_drift
 
 RNG = np.random.default_rng(0)
 
@@ -87,6 +87,20 @@ def test_codebook_use_counts():
     assert used["perplexity"] == pytest.approx(3)
 
 
+def test_sites_that_use_other_codes_drift_apart_and_alike_ones_do_not():
+    sites = np.array(["a", "b"]).repeat(10)
+    alike = [RNG.integers(0, 8, 200) for _ in sites]
+    apart = [one + 2 * (site == "b") for one, site in zip(alike, sites, strict=True)]
+    found = site_drift(apart, sites)
+    assert found["divergence"] > 5 * found["by_chance"]
+    assert found["p"] < 0.05
+    assert site_drift([one + 100 * (s == "b") for one, s in zip(alike, sites, strict=True)], sites)[
+        "divergence"
+    ] == pytest.approx(1)  # no code in common: one bit tells the site
+    assert site_drift(alike, sites)["p"] > 0.05
+    assert site_drift(alike, np.full(20, "a")) is None
+
+
 def test_a_tokenizer_run_is_scored_beside_pca(runs, capsys):
     evaluate([str(runs["tokenizer"])], split="val")
     content = json.loads((runs["tokenizer"] / "evaluation/tokenizer.json").read_text())
@@ -95,7 +109,10 @@ def test_a_tokenizer_run_is_scored_beside_pca(runs, capsys):
     assert result["pca_bits_per_scan"] == result["bits_per_scan"]
     assert set(result["tokenizer"]["r2_by_network"]) == {"Vis", "Default", "SomMot"}
     assert result["pca"]["r2"] > 0.2
-    assert "PCA, equal bits" in capsys.readouterr().out
+    assert set(result["site_drift"]) == {"divergence", "by_chance", "p"}
+    printed = capsys.readouterr().out
+    for words in ("PCA, equal bits", "codes differ between sites", "own description among"):
+        assert words in printed
 
 
 def test_looking_at_the_test_scans_is_noted_in_the_run_folder(runs):

@@ -78,7 +78,7 @@ def test_masked_tokens_give_no_loss(name):
 
 def test_statistics_of_all_processes_are_added_up(monkeypatch):
     """The other process is played by a codebook that saw the other half of the batch."""
-    from fmrilm.models.quantizers import vq
+    from fmrilm.models import processes
 
     batch = torch.randn(1, 200, 8, generator=torch.Generator().manual_seed(0))
 
@@ -89,12 +89,12 @@ def test_statistics_of_all_processes_are_added_up(monkeypatch):
         return quantizer
 
     sent: list[torch.Tensor] = []
-    monkeypatch.setattr(vq, "is_distributed", lambda: True)
-    monkeypatch.setattr(vq.dist, "all_reduce", lambda t: sent.append(t.clone()))
+    monkeypatch.setattr(processes, "is_distributed", lambda: True)
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda t: sent.append(t.clone()))
     learn(batch[:, 100:])
-    monkeypatch.setattr(vq.dist, "all_reduce", lambda t: t.add_(sent.pop(0)))
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda t: t.add_(sent.pop(0)))
     shared = learn(batch[:, :100])
-    monkeypatch.setattr(vq, "is_distributed", lambda: False)
+    monkeypatch.setattr(processes, "is_distributed", lambda: False)
     whole = learn(batch)
     torch.testing.assert_close(shared.codebook, whole.codebook)
     torch.testing.assert_close(shared.ema_count, whole.ema_count)

@@ -12,6 +12,7 @@ import torch
 
 from fmrilm.errors import InputError
 from fmrilm.models.fmrilm import FMRILM
+from fmrilm.models.tokenizer import FMRITokenizer
 from fmrilm.training.build import rebuild_objective, train_stage
 from fmrilm.training.checkpoints import latest_checkpoint, load_weights
 from fmrilm.training.merge import merge
@@ -77,6 +78,31 @@ def check_same_as_alone(folder: Path, alone: Path, runs) -> None:
     logs = [(f / "log.jsonl").read_text().splitlines() for f in (alone, folder)]
     steps = [json.loads(lines[-1])["step"] for lines in logs]
     assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize("quantizer", ["vq", "fsq"])
+def test_two_processes_learn_the_tokenizer_of_one(tmp_path, cohort_folder, quantizer):
+    options = [o for o in TINY_MODEL if not o.startswith(("train.batch", "train.lr"))]
+    options += [f"data.dataset_dir=[{cohort_folder}]", f"model.vq_model.quantizer={quantizer}"]
+    # A small codebook that moves fast: codes die and come back. Dropped paths would be others.
+    options += ["model.vq_model.decay=0.5", "model.vq_model.drop_path=0.0", "train.lr=1e-3"]
+    options += ["model.vq_model.fsq_levels=[4,4,2]", "train.select_best=false"]
+    one = train_stage("tokenizer", [*options, "train.batch_size=8"], output=tmp_path / "one")
+    two = tmp_path / "two"
+    done = run_two(["train", "tokenizer", *options, "train.batch_size=4", "-o", str(two)])
+    assert done.returncode == 0, done.stderr[-3000:]
+    states = [
+        {n: v for n, v in FMRITokenizer.from_pretrained(f / "model").state_dict().items()}
+        for f in (one, two)
+    ]
+    assert largest(*states) < 1e-3
+    curves = [
+        [json.loads(x) for x in (f / "log.jsonl").read_text().splitlines()] for f in (one, two)
+    ]
+    for rows in zip(*curves, strict=True):
+        if rows[0]["split"] == "train":
+            for name in ("step", "rec_loss", "commit_loss", "clip_loss", "profile_loss", "loss"):
+                assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-3, abs=1e-5), name
 
 
 def test_two_processes_give_the_weights_of_one(tmp_path, settings, runs, alone):

@@ -9,8 +9,8 @@ from fmrilm.data.cohort import Cohort
 from fmrilm.data.collate import DescriptionCollator, Question, QuestionCollator
 from fmrilm.data.dataset import ScanDataset
 from fmrilm.errors import InputError
+from fmrilm.models.alignment import TextAlignment
 from fmrilm.models.fmrilm import FMRILM
-from fmrilm.models.losses import TextAlignment
 from fmrilm.models.tokenizer import FMRITokenizer
 from fmrilm.tasks import TASKS, build_prompt
 from fmrilm.training.alignment import AlignObjective

@@ -5,8 +5,9 @@ import torch
 
 from fmrilm.config import TokenizerConfig, TokenizerStageConfig
 from fmrilm.errors import InputError
+from fmrilm.models.alignment import TextAlignment
 from fmrilm.models.domain import ramp, reverse_gradient
-from fmrilm.models.losses import TextAlignment, spectral_loss
+from fmrilm.models.losses import spectral_loss
 from fmrilm.models.tokenizer import FMRITokenizer
 from fmrilm.training.tokenizer import TokenizerObjective
 
@@ -44,7 +45,7 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "map", "regions"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "soft_clip", "soft_siglip"])
 def test_a_step_moves_every_parameter_of_every_loss(kind, pooling):
     objective = make(**dict.fromkeys(WEIGHTS, 1.0), clip_loss_type=kind, pooling=pooling)
@@ -58,14 +59,14 @@ def test_a_step_moves_every_parameter_of_every_loss(kind, pooling):
         optimizer.step()
     still = [n for n, p in objective.named_parameters() if torch.equal(p, before[n])]
     # A shift changes no softmax, and a key's bias adds the same to all scores of a query.
-    assert set(still) <= ({"alignment.shift"} if kind.endswith("clip") else set())
+    assert set(still) <= ({"heads.alignment.shift"} if kind.endswith("clip") else set())
 
 
 @pytest.mark.parametrize(
     ("weight", "moved"),
     [
-        ("clip_weight", "alignment.scan_proj.weight"),
-        ("clip_weight", "alignment.log_scale"),
+        ("clip_weight", "heads.alignment.scan_proj.weight"),
+        ("clip_weight", "heads.alignment.log_scale"),
         ("domain_weight", "domain.classifier.0.weight"),
         ("domain_weight", "domain.proj.weight"),
         ("profile_weight", "tokenizer.profile_head.weight"),

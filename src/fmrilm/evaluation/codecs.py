@@ -6,6 +6,8 @@ Principal components of patches, each rounded to a number of levels that its var
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.special import ndtr, ndtri
 
@@ -21,7 +23,7 @@ class PCACodec:
     Parameters
     ----------
     bits : float
-        Per patch; rounded down to whole bits.
+        Per patch; rounded up to whole bits, so that PCA never has fewer.
 
     Attributes
     ----------
@@ -30,7 +32,7 @@ class PCACodec:
     """
 
     def __init__(self, bits: float) -> None:
-        self.bits = int(bits)
+        self.bits = math.ceil(bits - 1e-9)
 
     def fit(self, patches: np.ndarray) -> PCACodec:
         """Learn components, bits and cell means from training patches (n, P)."""

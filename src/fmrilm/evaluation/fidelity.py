@@ -17,6 +17,10 @@ class Scans:
     series: np.ndarray  # (n, R, T)
     masks: np.ndarray  # (n, R) of bool
 
+    def of(self, rows: np.ndarray) -> Scans:
+        """Return some of the scans."""
+        return Scans(self.series[rows], self.masks[rows])
+
 
 def explained(scans: Scans, coded: np.ndarray, regions: np.ndarray | None = None) -> float:
     """Return the share of variance (about each region's mean) that ``coded`` (n, R, T) holds."""

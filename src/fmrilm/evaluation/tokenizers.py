@@ -19,6 +19,9 @@ from fmrilm.evaluation.fidelity import (
     spectrum_kept,
     split_half_ceiling,
 )
+from fmrilm.evaluation.questions import site_of
+from fmrilm.evaluation.retrieval import retrieval
+from fmrilm.evaluation.retrieval import to_text as retrieval_text
 from fmrilm.evaluation.runs import Run, note_reading
 from fmrilm.evaluation.scoring import check_shape
 
@@ -56,8 +59,12 @@ def evaluate_tokenizer(
                 "bits_per_scan": bits,
                 "pca_bits_per_scan": int(codec.bits_.sum()) * patches_per_scan,
                 "split_half_fc": split_half_ceiling(scans),
-                **codebook_use(indices, tokenizer.codebook_size),
+                **codebook_use(np.concatenate(indices), tokenizer.codebook_size),
+                "site_drift": site_drift(
+                    indices, site_of(cohort.table.iloc[cohort.indices(split)])
+                ),
                 **{name: fidelity(cohort, scans, one) for name, one in codes.items()},
+                "retrieval": retrieval(run, tokenizer, cohort, split, scans, batch_size),
             }
         )
     if split == "test":
@@ -87,8 +94,8 @@ def read_scans(cohort: Cohort, split: str, num_timestamp: int) -> Scans:
     return Scans(np.where(masks[:, :, None], series, 0.0), masks)
 
 
-def code(tokenizer: Any, scans: Scans, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the usable tokens, (m,), and the scans as they come back (n, R, T)."""
+def code(tokenizer: Any, scans: Scans, batch_size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the indices of every scan's usable tokens, and the decoded scans (n, R, T)."""
     import torch
 
     indices, coded = [], []
@@ -98,9 +105,10 @@ def code(tokenizer: Any, scans: Scans, batch_size: int) -> tuple[np.ndarray, np.
             fmri = torch.from_numpy(scans.series[part]).float()
             mask = torch.from_numpy(scans.masks[part])
             tokens = tokenizer.tokenize(fmri, mask)
-            indices.append(tokens[tokenizer.token_mask(mask)].numpy())
+            usable = tokenizer.token_mask(mask)
+            indices += [one[kept].numpy() for one, kept in zip(tokens, usable, strict=True)]
             coded.append(tokenizer.decode_indices(tokens, mask).numpy())
-    return np.concatenate(indices), np.concatenate(coded)
+    return indices, np.concatenate(coded)
 
 
 def codebook_use(indices: np.ndarray, codebook_size: int) -> dict[str, float]:
@@ -112,6 +120,39 @@ def codebook_use(indices: np.ndarray, codebook_size: int) -> dict[str, float]:
         "perplexity": float(np.exp(-(share * np.log(share)).sum())),
         "dead_codes": codebook_size - len(counts),
     }
+
+
+def site_drift(
+    indices: list[np.ndarray], sites: np.ndarray, draws: int = 50
+) -> dict[str, float] | None:
+    """Return how much the use of codes differs between sites; None where there is one site.
+
+    The Jensen-Shannon divergence of the sites' shares of codes, in bits: 0 if all use them alike.
+    ``by_chance`` is the mean over ``draws`` reshuffles of scans among the sites, which is not 0
+    since every site has few scans; ``p`` is the share of reshuffles with at least the divergence.
+    """
+    names, place = np.unique(sites, return_inverse=True)
+    if len(names) < 2:
+        return None
+    codes, flat = np.unique(np.concatenate(indices), return_inverse=True)
+    parts = np.split(flat, np.cumsum([len(one) for one in indices])[:-1])
+    counts = np.stack([np.bincount(one, minlength=len(codes)) for one in parts])  # (scans, codes)
+
+    def divergence(place: np.ndarray) -> float:
+        of_site = np.stack([counts[place == i].sum(0) for i in range(len(names))])
+        weight = of_site.sum(1) / of_site.sum()
+        share = of_site / of_site.sum(1, keepdims=True)
+        return _entropy(weight @ share) - float(weight @ [_entropy(one) for one in share])
+
+    found, rng = divergence(place), np.random.default_rng(0)
+    chance = np.array([divergence(rng.permutation(place)) for _ in range(draws)])
+    p = (1 + int((chance >= found).sum())) / (1 + draws)
+    return {"divergence": found, "by_chance": float(chance.mean()), "p": p}
+
+
+def _entropy(share: np.ndarray) -> float:
+    """Return the entropy in bits."""
+    return float(-(share * np.log2(np.where(share > 0, share, 1))).sum())
 
 
 def fidelity(cohort: Cohort, scans: Scans, coded: np.ndarray) -> dict[str, Any]:
@@ -138,6 +179,7 @@ def to_text(result: dict[str, Any]) -> str:
         f"{result['bits_per_scan']:.0f} bits per scan",
         f"codes used {result['usage']:.1%}, perplexity {result['perplexity']:.1f}, "
         f"never used {result['dead_codes']}",
+        *_drift_text(result["site_drift"]),
         f"{'':22}{'R2':>7}{'FC r':>7}{'skew r':>8}  power kept, slow to fast",
     ]
     for name, title in (("tokenizer", "tokenizer"), ("pca", "PCA, equal bits")):
@@ -149,4 +191,15 @@ def to_text(result: dict[str, Any]) -> str:
     if networks:
         parts = (f"{name} {value:.2f}" for name, value in networks.items())
         lines.append("R2 by network: " + ", ".join(parts))
+    if result["retrieval"]:
+        lines.append(retrieval_text(result["retrieval"]))
     return "\n".join(lines)
+
+
+def _drift_text(drift: dict[str, float] | None) -> list[str]:
+    if drift is None:
+        return []
+    return [
+        f"codes differ between sites by {drift['divergence']:.4f} bits, "
+        f"{drift['by_chance']:.4f} with scans reshuffled (p = {drift['p']:.2f})"
+    ]

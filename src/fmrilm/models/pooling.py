@@ -43,6 +43,30 @@ class MeanPool(nn.Module):
         return masked_mean(features, valid)
 
 
-def build_pool(kind: str, width: int, heads: int) -> nn.Module:
-    """Return the pooling ``mean``, ``cls`` or ``map``."""
-    return MeanPool() if kind == "mean" else AttentionPool(width, heads, kind == "map")
+class RegionPool(nn.Module):
+    """A weight of its own for every region: what is said of one network is not said of another.
+
+    Tokens are averaged over time steps, narrowed, and read side by side by one linear layer.
+    """
+
+    def __init__(self, width: int, tokens_per_step: int, narrow: int = 16) -> None:
+        super().__init__()
+        self.tokens_per_step = tokens_per_step
+        self.narrow = nn.Linear(width, narrow)
+        self.read = nn.Linear(tokens_per_step * narrow, width)
+
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+        """Return one vector per scan (B, D) from tokens (B, N, D)."""
+        weight = valid.to(features.dtype).unflatten(1, (-1, self.tokens_per_step))[..., None]
+        x = features.unflatten(1, (-1, self.tokens_per_step)) * weight
+        x = x.sum(1) / weight.sum(1).clamp_min(1)  # (B, R, D), zero where a region is masked
+        return self.read(self.narrow(x).flatten(1))
+
+
+def build_pool(kind: str, width: int, heads: int, tokens_per_step: int) -> nn.Module:
+    """Return the pooling ``mean``, ``cls``, ``map`` or ``regions``."""
+    if kind == "mean":
+        return MeanPool()
+    if kind == "regions":
+        return RegionPool(width, tokens_per_step)
+    return AttentionPool(width, heads, kind == "map")

@@ -67,7 +67,7 @@ class FMRITokenizer(nn.Module):
             config.dropout,
             config.qk_norm,
             config.gate_attn,
-            config.gradient_checkpointing,
+            "all" if config.gradient_checkpointing else config.recompute,
         )
         self.encoder = Blocks(width, depth, heads, options)
         self.quantizer = build_quantizer(config)

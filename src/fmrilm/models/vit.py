@@ -7,11 +7,17 @@ P time points per patch, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 from fmrilm.models.masks import sample_mask
 
@@ -40,7 +46,7 @@ class BlockOptions:
     dropout: float = 0.0  # inside the MLPs
     qk_norm: bool = False  # LayerNorm on the queries and keys of each head
     gate_attn: str = "none"  # none | headwise | elementwise
-    gradient_checkpointing: bool = False  # recompute blocks in the backward pass
+    recompute: str = "none"  # in the backward pass: none | cheap | all
 
 
 @dataclass(frozen=True)
@@ -151,16 +157,39 @@ class Blocks(nn.Module):
         rates = [options.drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, rate, options) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.gradient_checkpointing = options.gradient_checkpointing
+        self.recompute = options.recompute
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
         """Return the normalised output tokens, shape (B, N, D)."""
+        recompute = self.recompute if self.training and torch.is_grad_enabled() else "none"
         for block in self.blocks:
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, sight, use_reentrant=False)
-            else:
+            if recompute == "none":
                 x = block(x, sight)
+            else:
+                context = keep_products if recompute == "cheap" else noop_context_fn
+                x = checkpoint(block, x, sight, use_reentrant=False, context_fn=context)
         return self.norm(x)
+
+
+PRODUCTS = {  # what is worth keeping for the backward pass: the rest is cheap to compute again
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+}
+
+
+def keep_products() -> tuple[Any, Any]:
+    """Return contexts of a checkpoint that keeps the results of matrix products and attention."""
+
+    def policy(context: Any, operation: Any, *args: Any, **options: Any) -> CheckpointPolicy:
+        kept = operation in PRODUCTS
+        return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
 
 
 def init_weights(module: nn.Module) -> None:

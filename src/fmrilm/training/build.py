@@ -148,7 +148,9 @@ def build_tokenizer_stage(
     import torch
 
     from fmrilm.data.collate import collate_scans
+    from fmrilm.models.alignment import embed_descriptions, embed_words
     from fmrilm.models.lm import load_language_model
+    from fmrilm.models.ngrams import NgramEmbedder
     from fmrilm.models.text import TextEncoder
     from fmrilm.models.tokenizer import FMRITokenizer, build_tokenizer
     from fmrilm.training.loaders import (
@@ -156,9 +158,10 @@ def build_tokenizer_stage(
         make_dataset,
         make_loader,
         split_rows,
+        start_loader,
         training_texts,
     )
-    from fmrilm.training.tokenizer import TokenizerObjective, embed_descriptions, embed_words
+    from fmrilm.training.tokenizer import TokenizerObjective
 
     torch.manual_seed(config.train.seed)
     tokenizer = (
@@ -173,7 +176,7 @@ def build_tokenizer_stage(
         if is_new:
             tokenizer = tokenizer.for_atlas(centroids, atlas.name)
         tokenizer.set_centroids(centroids, atlas.name)
-    embeddings, language_model, words, texts = None, None, None, []
+    embeddings, language_model, ngrams, words, texts = None, None, None, None, []
     rows = {split: split_rows(cohorts, split) for split in ("train", "val")}
     if config.tokenizer.clip_weight > 0:
         lm, text_tokenizer = load_language_model(config.model.lm, training_texts(config, cohorts))
@@ -183,13 +186,13 @@ def build_tokenizer_stage(
             for cohort in cohorts:
                 texts += descriptions_of(config, cohort, split)
         text = TextEncoder(text_tokenizer, config.model.vq_model.num_tokens)
-        embeddings = embed_descriptions(lm, text, texts, pooling=config.tokenizer.text_pooling)
+        if config.tokenizer.text_tower == "ngrams":
+            ngrams = NgramEmbedder().fit(texts[: len(rows["train"])])
+            embeddings = ngrams.embed(texts)
+        else:
+            embeddings = embed_descriptions(lm, text, texts, pooling=config.tokenizer.text_pooling)
         if config.tokenizer.domain_weight > 0:
             words = embed_words(lm, text, texts[: len(rows["train"])])
-        # Descriptions share most of their wording: what they share is taken out, as learned on
-        # train, so that the loss sees where they differ.
-        known = embeddings[: len(rows["train"])]
-        embeddings = (embeddings - known.mean(0)) / known.std(0).clamp_min(1e-6)
     objective = TokenizerObjective(
         tokenizer,
         config.tokenizer,
@@ -197,7 +200,10 @@ def build_tokenizer_stage(
         language_model,
         words,
         len(rows["train"]) * config.train.epochs,
+        len(rows["train"]),
     )
+
+    objective.ngrams = ngrams
 
     def collate(offset: int) -> Callable:
         def make(items: Sequence) -> dict[str, Any]:
@@ -209,7 +215,7 @@ def build_tokenizer_stage(
     train_set, val_set = (make_dataset(config, cohorts, rows[split]) for split in rows)
     train_loader = make_loader(config, train_set, collate(0), True)
     if parent is None:
-        objective.start(train_loader)
+        objective.start(start_loader(config, train_set, collate(0)))
     val_loader = make_loader(config, val_set, collate(len(rows["train"])), False)
     return objective, train_loader, val_loader
 

@@ -92,6 +92,12 @@ def make_loader(
     )
 
 
+def start_loader(config: Config, dataset: ScanDataset, collate: Callable) -> DataLoader:
+    """Return a loader of all scans in random order: the same for any batch size of training."""
+    generator = torch.Generator().manual_seed(config.train.seed)
+    return DataLoader(dataset, batch_size=16, shuffle=True, generator=generator, collate_fn=collate)
+
+
 def cohort_tasks(config: Config, cohort: Cohort) -> list[Task]:
     """Return what is asked of a cohort: ``instruct.tasks``, else its targets."""
     names = list(config.instruct.tasks)

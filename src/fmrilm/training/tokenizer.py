@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fmrilm.config import TokenizerStageConfig
 from fmrilm.errors import InputError
+from fmrilm.models.alignment import AlignmentHeads
 from fmrilm.models.domain import DomainConfusion, ramp
 from fmrilm.models.lm import save_language_model
-from fmrilm.models.losses import (
-    TextAlignment,
-    connectivity_loss,
-    reconstruction_loss,
-    spectral_loss,
-)
+from fmrilm.models.losses import connectivity_loss, reconstruction_loss, spectral_loss
 from fmrilm.models.masks import pair_mask
-from fmrilm.models.pooling import build_pool, masked_mean
-from fmrilm.models.text import TextEncoder
+from fmrilm.models.ngrams import NgramEmbedder
 from fmrilm.models.tokenizer import FMRITokenizer
 from fmrilm.training.trainer import Objective
-
-HEADS = "alignment.safetensors"
 
 
 class TokenizerObjective(Objective):
@@ -49,6 +41,8 @@ class TokenizerObjective(Objective):
     planned_scans : int
         Scans that all epochs will show, over all processes: how far training has come sets the
         strength of the gradient reversal.
+    train_texts : int, optional
+        How many of ``text_embeddings`` are of training scans, which come first; None: all.
     """
 
     def __init__(
@@ -59,23 +53,20 @@ class TokenizerObjective(Objective):
         language_model: tuple[Any, Any] | None = None,
         word_embeddings: Tensor | None = None,
         planned_scans: int = 1,
+        train_texts: int | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.config = config
         self._language_model = language_model
-        self.alignment: nn.Module | None = None
+        self.ngrams: NgramEmbedder | None = None  # made the embeddings, in place of the model
+        self.heads: AlignmentHeads | None = None
         self.text_embeddings: Tensor | None
         self.register_buffer("text_embeddings", text_embeddings, persistent=False)
         if text_embeddings is not None and config.clip_weight > 0:
-            self.alignment = TextAlignment(
-                tokenizer.config.size[0],
-                text_embeddings.shape[1],
-                config.clip_dim,
-                config.clip_loss_type,
-            )
-        width, _, heads = tokenizer.config.size
-        self.pool = build_pool(config.pooling, width, heads)
+            self.heads = AlignmentHeads(tokenizer, config, text_embeddings.shape[1])
+            self.heads.alignment.fit(text_embeddings[:train_texts])
+        width = tokenizer.config.size[0]
         self.domain: DomainConfusion | None = None
         self.word_embeddings: Tensor | None
         self.register_buffer("word_embeddings", word_embeddings, persistent=False)
@@ -114,7 +105,7 @@ class TokenizerObjective(Objective):
                 vectors.append(features[tokenizer.token_mask(roi_mask)])
                 if sum(map(len, vectors)) >= count:
                     break
-            quantizer.init_codebook(torch.cat(vectors))
+            quantizer.init_codebook(torch.cat(vectors)[:count])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weighted sum ``loss`` and its parts, and how the codebook is used."""
@@ -143,9 +134,9 @@ class TokenizerObjective(Objective):
         if self.reads_profiles:
             parts["profile_loss"] = self.profile_loss(output.features, batch["fmri"], roi_mask)
             loss = loss + self.config.profile_weight * parts["profile_loss"]
-        if self.alignment is not None and self.text_embeddings is not None:
-            pooled = self.pool(output.features, valid)
-            parts["clip_loss"] = self.alignment(pooled, self.text_embeddings[batch["description"]])
+        if self.heads is not None and self.text_embeddings is not None:
+            texts = self.text_embeddings[batch["description"]]
+            parts["clip_loss"] = self.heads(output.features, valid, texts)
             loss = loss + self.config.clip_weight * parts["clip_loss"]
         with torch.no_grad():
             parts |= codebook_health(output.quantized.indices[valid], self.tokenizer.codebook_size)
@@ -177,9 +168,10 @@ class TokenizerObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write the tokenizer, its heads of alignment, and the language model if it is ours."""
         self.tokenizer.save_pretrained(folder)
-        if self.alignment is not None:
-            heads = nn.ModuleDict({"alignment": self.alignment, "pool": self.pool})
-            save_file({k: v.contiguous() for k, v in heads.state_dict().items()}, folder / HEADS)
+        if self.heads is not None:
+            self.heads.save(folder)
+        if self.ngrams is not None:
+            self.ngrams.save(folder)
         if self._language_model is not None:
             save_language_model(*self._language_model, folder / "lm")
 
@@ -190,38 +182,3 @@ def codebook_health(indices: Tensor, codebook_size: int) -> dict[str, Tensor]:
     share = count / count.sum().clamp_min(1)
     entropy = -(share * share.clamp_min(1e-12).log()).sum()
     return {"codes_in_batch": (count > 0).float().mean(), "perplexity": entropy.exp()}
-
-
-@torch.no_grad()
-def embed_descriptions(
-    lm: Any,
-    text: TextEncoder,
-    descriptions: Sequence[str],
-    batch_size: int = 16,
-    pooling: str = "mean",
-) -> Tensor:
-    """Return a last hidden state of the frozen language model for every text (n, D).
-
-    ``pooling`` is ``mean``, over the text's tokens, or ``last``: batches are padded on the left, so
-    the last token is the last column.
-    """
-    lm.eval()
-    rows = []
-    for start in range(0, len(descriptions), batch_size):
-        ids = [text.text_ids(one) for one in descriptions[start : start + batch_size]]
-        batch = text.batch(ids)
-        states = lm.base_model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).last_hidden_state
-        if pooling == "last":
-            rows.append(states[:, -1])
-        else:
-            rows.append(masked_mean(states, batch["attention_mask"].bool()))
-    return torch.cat(rows).float()
-
-
-@torch.no_grad()
-def embed_words(lm: Any, text: TextEncoder, descriptions: Sequence[str]) -> Tensor:
-    """Return the input embeddings (m, D) of the different tokens of the descriptions."""
-    ids = sorted({i for one in descriptions for i in text.text_ids(one)})
-    return lm.get_input_embeddings().weight[ids].detach().float()

@@ -134,6 +134,7 @@ def _prepare(
         _parameter_groups(objective, config.weight_decay),
         lr=config.lr,
         betas=(config.beta1, config.beta2),
+        fused=True,
     )
     if by_torch:
         return objective, *accelerator.prepare(optimizer, loader)

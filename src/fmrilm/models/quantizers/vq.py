@@ -7,10 +7,10 @@ Yu et al., arXiv 2110.04627.
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmrilm.models.processes import choose_rows, sum_over_processes
 from fmrilm.models.quantizers.base import (
     QUANTIZERS,
     Quantizer,
@@ -18,7 +18,7 @@ from fmrilm.models.quantizers.base import (
     as_vectors,
     fit_output,
 )
-from fmrilm.models.quantizers.kmeans import kmeans, nearest
+from fmrilm.models.quantizers.kmeans import kmeans, most_similar
 
 FLATNESS = 3.0  # constant beside numbers of mean length 1, see VectorQuantizer.start_linear
 
@@ -66,19 +66,22 @@ class VectorQuantizer(Quantizer):
     def forward(self, x: Tensor, valid: Tensor | None = None) -> QuantizerOutput:
         """Quantize ``x`` (B, N, dim)."""
         vectors = self._unit(x)  # (B, N, code_dim)
-        flat = vectors.reshape(-1, vectors.shape[-1])
-        kept = flat if valid is None else flat[valid.reshape(-1)]
-        with torch.no_grad():
-            indices = (flat @ self.codebook.T).argmax(1)
-        if self.training:
-            self._update(kept.detach(), indices if valid is None else indices[valid.reshape(-1)])
-        codes = self.codebook[indices].view_as(vectors)
+        valid = None if valid is None else valid.flatten()
+        indices = self.assign(vectors.detach().flatten(0, -2), valid).view(x.shape[:-1])
+        codes = self.codebook[indices]
         distance = 1 - (vectors * codes).sum(-1)  # half the squared distance of unit vectors
-        loss = distance.mean() if valid is None else distance[valid].mean()
+        loss = distance.mean() if valid is None else distance.flatten()[valid].mean()
         through = vectors + (codes - vectors).detach()
-        return QuantizerOutput(
-            self.project_out(through), indices.view(x.shape[:-1]), self.beta * loss
-        )
+        return QuantizerOutput(self.project_out(through), indices, self.beta * loss)
+
+    @torch.no_grad()
+    def assign(self, vectors: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the codes' indices (n,) of unit vectors (n, code_dim); in training, learn them."""
+        indices = most_similar(vectors, self.codebook)
+        if self.training:
+            kept = slice(None) if valid is None else valid
+            self._update(vectors[kept], indices[kept])
+        return indices
 
     def indices_to_codes(self, indices: Tensor) -> Tensor:
         """Return the vectors (..., dim) of the given indices."""
@@ -106,7 +109,7 @@ class VectorQuantizer(Quantizer):
         self.project_in.bias[K] = FLATNESS
         vectors = as_vectors(numbers, self.dim)
         self.init_codebook(vectors)
-        codes = self.codebook[nearest(self._unit(vectors), self.codebook)]
+        codes = self.codebook[most_similar(self._unit(vectors), self.codebook)]
         fit_output(self.project_out, codes, numbers)
 
     def _unit(self, x: Tensor) -> Tensor:
@@ -116,34 +119,19 @@ class VectorQuantizer(Quantizer):
     def _update(self, vectors: Tensor, indices: Tensor) -> None:
         count = torch.bincount(indices, minlength=self.codebook_size).to(vectors.dtype)
         total = torch.zeros_like(self.ema_sum).index_add_(0, indices, vectors)
-        if is_distributed():  # every process sees a part of the batch; all keep one codebook
-            dist.all_reduce(count)
-            dist.all_reduce(total)
+        # Every process sees a part of the batch; all keep one codebook.
+        sum_over_processes(count)
+        sum_over_processes(total)
         self.ema_count.lerp_(count, 1 - self.decay)
-        self.ema_sum.lerp_(total, 1 - self.decay)
-        self.codebook.copy_(F.normalize(self.ema_sum, dim=1))
+        self.ema_sum.mul_(self.decay)
+        used = torch.nonzero(count).flatten()  # the direction of other codes stays as it is
+        rows = self.ema_sum[used].add_(total[used], alpha=1 - self.decay)
+        self.ema_sum[used] = rows
+        self.codebook[used] = F.normalize(rows, dim=1)
         dead = self.ema_count < 0.05 * self.ema_count.mean()
         if dead.any():
-            chosen = torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)
-            new = share_rows(vectors[chosen])
+            new = choose_rows(vectors, int(dead.sum()))
             self.codebook[dead] = new
             mean = self.ema_count.mean()
             self.ema_sum[dead] = new * mean
             self.ema_count[dead] = mean
-
-
-def is_distributed() -> bool:
-    """Whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def share_rows(rows: Tensor) -> Tensor:
-    """Return rows (n, dim) that are the same in every process, taken from each in turn."""
-    if not is_distributed():
-        return rows
-    world = dist.get_world_size()
-    gathered = [torch.empty_like(rows) for _ in range(world)]
-    dist.all_gather(gathered, rows.contiguous())
-    stacked = torch.stack(gathered, 1)  # (n, world, dim)
-    place = torch.arange(len(rows), device=rows.device)
-    return stacked[place, place % world]
