@@ -22,7 +22,7 @@ import numpy as np
 SOURCES, TARGETS = ("UKB", "ABCD"), ("HCP", "HCP-Aging", "ADNI", "ADHD200", "ABIDE2")
 EPOCHS = {"tokenizer": 5, "align": 1, "instruct": 8}  # as in the demo
 FEWSHOT = {"ABIDE2": "ASD", "ADNI": "AD"}
-COUNTS, SEEDS, STEPS = (2, 4, 10), range(5), 24
+COUNTS, SEEDS, STEPS = (2, 4, 10), range(5), 48
 PARTS = (0.35, 0.05, 0.6)  # of the people of a target cohort: to draw from, for val, to ask about
 RECIPE = files("fmrilm.recipes") / "demo_synthetic.yaml"
 
@@ -113,6 +113,16 @@ def with_interval(labels: np.ndarray, scores: np.ndarray) -> str:
     return f"{roc_auc_score(labels, scores):.3f} [{low:.2f}, {high:.2f}]"
 
 
+def shuffled(labels: np.ndarray, scores: np.ndarray, subjects, sites) -> float:
+    """Return the mean AUC of ten exchanges of the scans between people."""
+    from sklearn.metrics import roc_auc_score
+
+    from fmrilm.evaluation.controls import N_SHUFFLES, shuffle_scans
+
+    sources = [shuffle_scans(subjects, sites, seed) for seed in range(N_SHUFFLES)]
+    return float(np.mean([roc_auc_score(labels, scores[source]) for source in sources]))
+
+
 def over_draws(values: list[float]) -> str:
     """Return the mean and its 95% t interval over draws."""
     from scipy import stats
@@ -125,7 +135,6 @@ def over_draws(values: list[float]) -> str:
 def zero_shot(run: Path, paths: dict[str, Path]) -> None:
     """Print the table of the cohorts the run never saw."""
     from fmrilm import FMRILM, Cohort
-    from fmrilm.evaluation.controls import shuffle_scans
     from fmrilm.evaluation.linear import LinearBaseline
     from fmrilm.evaluation.questions import select
     from fmrilm.tasks import TASKS
@@ -139,7 +148,7 @@ def zero_shot(run: Path, paths: dict[str, Path]) -> None:
             labels.append(question.labels)
     fitted = [np.concatenate(part) for split in known.values() for part in split]
     baseline = LinearBaseline().fit(*fitted)
-    print("\n| sex, zero-shot | people | fMRI-LM | FC + logistic | shuffled scan | text only |")
+    print("\n| sex, zero-shot | people | fMRI-LM | FC + logistic | text only | shuffled scan |")
     print("|---|---|---|---|---|---|")
     for name in TARGETS:
         cohort = Cohort(paths[name])
@@ -148,10 +157,10 @@ def zero_shot(run: Path, paths: dict[str, Path]) -> None:
         columns = {
             "model": scores,
             "fc": baseline.predict_proba(connectivity(cohort, rows), 2)[:, 1],
-            "shuffled": scores[shuffle_scans(subjects, sites)],
             "text": ask(model, cohort, rows, task, "text_only"),
         }
         cells = " | ".join(with_interval(labels, one) for one in columns.values())
+        cells += f" | {shuffled(labels, scores, subjects, sites):.3f}"
         print(f"| {name} | {len(rows)} | {cells} |", flush=True)
 
 
@@ -164,7 +173,6 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
 
     from fmrilm import FMRILM, Cohort, train_stage
     from fmrilm.config import load_config
-    from fmrilm.evaluation.controls import shuffle_scans
     from fmrilm.evaluation.questions import select
     from fmrilm.tasks import TASKS
     from fmrilm.training.questions import collect_questions
@@ -173,7 +181,7 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
     question = select(cohort, task, "test")
     first = one_scan_each(question)
     rows, labels = question.rows[first], question.labels[first]
-    source = shuffle_scans(question.subjects[first], question.sites[first])
+    people = question.subjects[first], question.sites[first]
     asked = connectivity(cohort, rows)
     untrained = ask(FMRILM.from_pretrained(run / "model"), cohort, rows, task)
     print(f"| {name} {task.name} | {len(rows)} | 0 | {with_interval(labels, untrained)} | | |")
@@ -189,7 +197,6 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
                 f"train.seed={seed}",
                 f"train.batch_size={batch}",
                 f"train.epochs={STEPS // (2 * count // batch)}",
-                "train.lr=3e-4",
                 "train.select_best=false",
             ]
             if not (output / "model").is_dir():
@@ -203,7 +210,7 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
             plain = make_pipeline(StandardScaler(), LogisticRegression(C=1e-4, max_iter=2000))
             scores = ask(FMRILM.from_pretrained(output / "model"), cohort, rows, task)
             found["model"].append(roc_auc_score(labels, scores))
-            found["shuffled"].append(roc_auc_score(labels, scores[source]))
+            found["shuffled"].append(shuffled(labels, scores, *people))
             found["fc"].append(
                 roc_auc_score(labels, plain.fit(few, classes).decision_function(asked))
             )
