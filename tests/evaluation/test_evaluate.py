@@ -167,7 +167,7 @@ def test_every_comparison_has_a_paired_test(run):
         ({"split": "tset"}, "unknown split"),
         ({"tasks": "sexx"}, "did you mean 'sex'"),
         ({"tasks": "AD"}, "no label column 'AD'"),
-        ({"tasks": "describe"}, "no classes"),
+        ({"tasks": "report"}, "no classes"),
         ({"datasets": "tyo"}, "did you mean 'toy'"),
         ({"controls": "every"}, "use standard or all"),
     ],

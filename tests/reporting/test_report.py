@@ -169,7 +169,7 @@ def test_a_task_without_one_class_has_no_roc_but_the_reason(tmp_path, model):
     [result] = read_results(run / "evaluation")
     view = task_view(result)
     assert view["roc"] == ""
-    assert "Female" in view["auc"].reason
+    assert "Female" in view["score"].reason
     assert view["verdict"]["scan_adds"] is None
 
 

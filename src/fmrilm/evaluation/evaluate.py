@@ -9,10 +9,10 @@ from pathlib import Path
 from fmrilm.errors import InputError
 from fmrilm.evaluation.answering import Settings, answer_question
 from fmrilm.evaluation.generations import write_generations
-from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
+from fmrilm.evaluation.questions import Question, ask, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult, write_results
 from fmrilm.evaluation.runs import Run, find_parent, note_reading, open_cohorts, open_run
-from fmrilm.evaluation.scoring import Asked, Scorer, check_shape
+from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.table import print_results, to_markdown
 from fmrilm.evaluation.tokenizers import evaluate_tokenizer
 from fmrilm.evaluation.unfinished import ScoreLog, log_path
@@ -31,6 +31,7 @@ def evaluate(
     baselines: str = "standard",
     controls: str = "standard",
     scrutiny: bool = True,
+    answer: str = "words",
     samples: int = 4,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -71,7 +72,10 @@ def evaluate(
         standard (text only, shuffled, zero) or all (also randomised phases, the cohort's sentence
         alone, and every wording of the question).
     scrutiny : bool
-        Also calibration (fitted on val), prediction sets, confounds and scores within strata.
+        Also calibration (fitted on val), prediction sets, confounds, and gaps between groups.
+    answer : str
+        What answers: words (the language model: probabilities of the answers, the expected value
+        of a number) or head (the classification or regression head of a run with use_cls_head).
     samples : int
         Scans that are described in free text.
     n_resamples : int
@@ -103,6 +107,8 @@ def evaluate(
         raise InputError("--no-use_allowed_tokens takes the free text: drop --no-free_text")
     if controls not in ("standard", "all"):
         raise InputError(f"unknown controls {controls!r}: use standard or all")
+    if answer not in ("words", "head"):
+        raise InputError(f"unknown answer {answer!r}: use words or head")
     settings = Settings(
         split,
         batch_size,
@@ -113,6 +119,7 @@ def evaluate(
         scrutiny,
         n_resamples,
         seed,
+        answer == "head",
     )
     asked = [name.strip() for name in tasks.split(",")] if tasks else []
     opened = [open_run(folder) for folder in runs]
@@ -124,7 +131,7 @@ def evaluate(
             folder = Path(output) / name if output else run.folder / "evaluation"
             evaluate_tokenizer(run, open_cohorts(run, datasets), split, batch_size, folder)
         return []
-    plans = [_plan(run, datasets, asked, split) for run in opened]
+    plans = [_plan(run, datasets, asked, settings) for run in opened]
     everything: list[TaskResult] = []
     for run, name, questions in zip(opened, names, plans, strict=True):
         folder = run.folder / "evaluation"
@@ -145,17 +152,26 @@ def evaluate(
     return everything
 
 
-def _plan(run: Run, datasets: str | None, asked: list[str], split: str) -> list[Question]:
+def _plan(run: Run, datasets: str | None, asked: list[str], settings: Settings) -> list[Question]:
     """Return the questions of a run; anything wrong with them is found before a model is loaded."""
     questions = []
     vq = run.config.model.vq_model
     for cohort in open_cohorts(run, datasets):
         check_shape(cohort, vq.num_rois, vq.num_timestamp, run.config.data.length)
         for task in tasks_of(cohort, run.config, asked):
-            question = select(cohort, task, split)
+            question = select(cohort, task, settings.split)
             prompts_for(question, run.config)
+            if settings.head:
+                _check_head(run, question)
             questions.append(question)
     return questions
+
+
+def _check_head(run: Run, question: Question) -> None:
+    lm = run.config.model.lm
+    if not lm.use_cls_head:
+        raise InputError(f"{run.folder} was trained without use_cls_head: use --answer words")
+    question.kind.check_head(question.task, lm.num_classes)
 
 
 def _evaluate_run(
@@ -177,7 +193,8 @@ def _evaluate_run(
         say("all questions of each scan")
         for key, scorer in scorers.items():
             of_cohort = [question for question in questions if id(question.cohort) == key]
-            scorer.read([_asked(question, run) for question in of_cohort], advance=advance)
+            asked = [ask(q, prompts_for(q, run.config), settings.head) for q in of_cohort]
+            scorer.read(asked, advance=advance)
         results = []
         for question in questions:
             say(f"{question.cohort.name} · {question.task.name}")
@@ -196,11 +213,6 @@ def _evaluate_run(
     for log in logs.values():
         log.remove()
     return results
-
-
-def _asked(question: Question, run: Run) -> Asked:
-    prompts = prompts_for(question, run.config)
-    return Asked(question.rows, prompts, tuple(question.task.candidates))
 
 
 @contextmanager

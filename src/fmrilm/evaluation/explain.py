@@ -92,6 +92,8 @@ def explain(
     check_shape(cohort, vq.num_rois, vq.num_timestamp, length)
     question = select(cohort, tasks_of(cohort, opened.config, [task] if task else [])[0], split)
     names = question.task.candidates
+    if not question.task.classes:
+        raise InputError(f"task {question.task.name!r} asks for a number: name one with answers")
     if answer is not None and answer not in names:
         raise InputError(f"unknown answer {answer!r}{suggest(answer, names)}; one of: {names}")
     index = names.index(answer) if answer is not None else len(names) - 1

@@ -54,22 +54,23 @@ class Answers:
 
     Parameters
     ----------
-    probabilities : ndarray, shape (n, C) or (K, n, C)
-        With K repetitions (e.g. shuffles) a score is the mean over them.
-    predicted : ndarray of int, shape (n,) or (K, n), optional
-        -1 is an unparsed answer; None: the most probable class.
+    scores : ndarray, shape (n, C) or (K, n, C)
+        Class probabilities; of a number its value, C = 1. With K repetitions (e.g. shuffles) a
+        metric is the mean over them.
+    predicted : ndarray, shape (n,) or (K, n), optional
+        Classes, -1 being an unparsed answer, or values; None: the most probable class.
     """
 
-    probabilities: np.ndarray
+    scores: np.ndarray
     predicted: np.ndarray | None = None
 
     def repetitions(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return K pairs of probabilities (n, C) and predicted classes (n,)."""
-        probabilities = np.asarray(self.probabilities, dtype=float)
-        predicted = probabilities.argmax(-1) if self.predicted is None else self.predicted
-        if probabilities.ndim == 2:
-            return [(probabilities, np.asarray(predicted))]
-        return list(zip(probabilities, np.asarray(predicted), strict=True))
+        """Return K pairs of scores (n, C) and predicted classes or values (n,)."""
+        scores = np.asarray(self.scores, dtype=float)
+        predicted = scores.argmax(-1) if self.predicted is None else self.predicted
+        if scores.ndim == 2:
+            return [(scores, np.asarray(predicted))]
+        return list(zip(scores, np.asarray(predicted), strict=True))
 
 
 def subject_weights(
@@ -118,8 +119,8 @@ def score_samples(
         for name, answer in answers.items():
             for metric, function in metrics.items():
                 values = [
-                    function(labels, probabilities, predicted, weights)
-                    for probabilities, predicted in answer.repetitions()
+                    function(labels, scores, predicted, weights)
+                    for scores, predicted in answer.repetitions()
                 ]
                 blocks[name][metric].append(np.mean(values, axis=0))
     return {

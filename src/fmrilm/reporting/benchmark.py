@@ -141,6 +141,8 @@ def _studies(
     for run in runs:
         for cohort in open_cohorts(run, datasets):
             for task in tasks_of(cohort, run.config):
+                if not task.classes:  # numbers have no plain models over splits yet
+                    continue
                 key = (cohort.name, task.name)
                 tasks[key] = task
                 asked.setdefault(key, (cohort, []))[1].append(run)

@@ -90,6 +90,20 @@ def roc_chart(lines: Sequence[Line], band: tuple[np.ndarray, np.ndarray, np.ndar
     return frame.render("ROC curves")
 
 
+def value_chart(labels: np.ndarray, values: np.ndarray, half: float | None = None) -> str:
+    """Return predicted values over labels; the band of half width ``half`` holds most labels."""
+    ends = extent(np.concatenate([labels, values]))
+    frame = Frame((300, 300), ends, ends, (44, 8, 8, 38))
+    frame.axes(ticks(*ends, 4), ticks(*ends, 4), "label", "predicted value")
+    line = np.array(ends)
+    if half is not None:
+        frame.band(line, *(np.clip(line + shift, *ends) for shift in (-half, half)))
+    frame.line(Line(ends, ends, "dash"))
+    for x, y in zip(labels, values, strict=True):
+        frame.dot(frame.px(x), frame.py(y), "model", 2.5)
+    return frame.render("predicted values over labels")
+
+
 def reliability_chart(
     before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], chance: float
 ) -> str:
