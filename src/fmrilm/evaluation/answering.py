@@ -34,6 +34,7 @@ class Settings:
     n_resamples: int = 2000
     seed: int = 0
     head: bool = False  # the head of the model answers, not its words
+    text_model: str | None = None  # encoder for the BERTScore of descriptions
 
     @property
     def control_names(self) -> tuple[str, ...]:

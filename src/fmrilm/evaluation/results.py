@@ -156,8 +156,16 @@ def write_results(folder: Path, run: str, results: list[TaskResult]) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(_to_json(content) + "\n", encoding="utf-8")
+
+
+def print_json(content: Any) -> None:
+    """Print content as JSON to standard output."""
+    print(_to_json(content))
+
+
+def _to_json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_results(folder: Path) -> list[TaskResult]:

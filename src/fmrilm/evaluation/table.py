@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fmrilm.evaluation.describing import PRIMARY as DIRECTION
+from fmrilm.evaluation.describing import SHOWN as DESCRIBED
+from fmrilm.evaluation.describing import DescriptionResult
 from fmrilm.evaluation.intervals import Estimate
 from fmrilm.evaluation.kinds import Kind
 from fmrilm.evaluation.results import MODEL, Predictor, TaskResult
@@ -144,6 +147,32 @@ def _table(results: list[TaskResult], kind: Kind, title: str) -> Any:
             row, role = cell or ([""] * (len(shown) - 1), "")
             table.add_row(Text(text, style=style), *row, style="bold" if role == MODEL else "")
     return table
+
+
+def print_descriptions(results: list[DescriptionResult], title: str, console: Any = None) -> None:
+    """Print how true and how like the generated descriptions are, beside other texts."""
+    from rich.table import Table
+
+    console = console or make_console()
+    table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
+    gap = f"model minus this ({DESCRIBED[DIRECTION]})"
+    for index, name in enumerate(["cohort", "description", *DESCRIBED.values(), gap]):
+        table.add_column(name, justify="left" if index < 2 else "right")
+    for result in results:
+        table.add_section()
+        tag = f"{SYNTHETIC} " if result.synthetic else ""
+        margin = f"{tag}{result.cohort}: {result.n_scans} scans, {result.n_subjects} subjects"
+        for found in result.predictors.values():
+            cells = [say(found.metrics.get(metric)) for metric in DESCRIBED]
+            difference = say(found.difference.get(DIRECTION), signed=True)
+            style = "bold" if found.role == MODEL else ""
+            table.add_row(margin, found.title, *cells, difference, style=style)
+            margin = ""
+    console.print(table)
+    for result in results:
+        if not result.scan_adds:
+            words = "the text is no truer of its own scan than of another's"
+            console.print(f"{result.cohort} · describe: {words}", style="red")
 
 
 def _margin(result: TaskResult) -> list[tuple[str, str]]:
