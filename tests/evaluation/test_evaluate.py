@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from evaluation_helpers import N_TIMES, ScanReader, make_cohort, make_run
+from fmrilm.data.describe import describe
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.results import read_results
@@ -79,6 +80,7 @@ def test_a_trained_model_that_is_told_the_label_under_another_name_is_found_out(
     table = pd.read_csv(folder / "participants.tsv", sep="\t")
     table["arm"] = table["sex"].map({"M": "blue", "F": "green"})
     table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    describe(folder, types="fc", gallery=0)
     options = [*TINY_MODEL, f"data.dataset_dir=[{folder}]", "instruct.add_desc=[arm]"]
     options += ["instruct.use_random_prompt=false"]
     tokenizer = train_stage("tokenizer", [*options, "train.epochs=1"], output=tmp_path / "tok")

@@ -61,7 +61,7 @@ def test_the_paired_difference_is_narrower_than_the_two_intervals_suggest():
     alone = estimates(samples["a"], labels, subjects, CLASSES)["auc"]
     paired = differences(samples["a"], samples["b"], labels, subjects, CLASSES)["auc"]
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
-    assert paired.value == pytest.approx(samples["a"]["auc"][0] - samples["b"]["auc"][0])
+    assert paired.value == pytest.approx(samples["a"]["auc"].score - samples["b"]["auc"].score)
 
 
 def test_a_score_without_a_class_is_nan_with_the_reason():
@@ -93,7 +93,7 @@ def test_repetitions_are_averaged():
     right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
     both = Answers(np.stack([right, wrong]))
     samples = score_samples({"m": both}, labels, labels, {"acc": accuracy}, 5)
-    assert samples["m"]["acc"][0] == 0.5
+    assert samples["m"]["acc"].score == 0.5
 
 
 @pytest.mark.parametrize("true_auc", [0.6, 0.76, 0.9])

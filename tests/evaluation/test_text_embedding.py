@@ -40,7 +40,9 @@ def test_padding_changes_no_state(tmp_path):
     PreTrainedTokenizerFast(
         tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]", model_max_length=16
     ).save_pretrained(tmp_path)
-    config = BertConfig(len(words), 8, 1, 2, 16, max_position_embeddings=16)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "max_position_embeddings": 16}
+    config = BertConfig(vocab_size=len(words), **sizes)
     model = BertModel(config)
     nn.init.normal_(model.embeddings.word_embeddings.weight)
     model.save_pretrained(tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fmrilm.evaluation.confounds import FEW, MIN_SCANS, strata
-from fmrilm.evaluation.intervals import interval, subject_weights
+from fmrilm.evaluation.intervals import interval, sample
 from fmrilm.evaluation.metrics import Metric
 from fmrilm.evaluation.questions import Question
 
@@ -90,9 +90,8 @@ def _gap(
     def gaps(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.ptp(_scores_by_group(question, scores, metric, masks, weights), axis=0)
 
-    ones = np.ones((1, len(question.labels)))
-    drawn = [gaps(masks, w) for w in (ones, *subject_weights(question.subjects, FEW, seed))]
-    estimate = interval(np.concatenate(drawn), question.n_subjects, "a group lacks a class")
+    samples = sample(lambda weights: gaps(masks, weights), question.subjects, FEW, seed)
+    estimate = interval(samples, question.n_subjects, "a group lacks a class")
     by_chance = gaps(_shuffled(masks, question.subjects, seed), np.ones((N_PERMUTATIONS, 1)))
     by_chance = by_chance[~np.isnan(by_chance)]
     known = not np.isnan(estimate.value) and len(by_chance) > 0

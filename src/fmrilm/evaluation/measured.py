@@ -10,6 +10,7 @@ import pandas as pd
 
 from fmrilm.data.cohort import DESCRIPTOR_FOLDER, Cohort
 from fmrilm.descriptors import DESCRIPTORS, Descriptor
+from fmrilm.descriptors.base import COUNTS
 from fmrilm.descriptors.tables import join_families, read_table
 from fmrilm.errors import InputError
 from fmrilm.evaluation.claim_metrics import claim_statistics
@@ -80,8 +81,8 @@ def average_text(measured: Measured, cohort: Cohort) -> str:
     train = measured.table.iloc[cohort.indices("train")]
     texts = []
     for family in measured.families:
-        mean = train[family.measure_names()].mean().to_frame().T
-        texts += family.describe(mean)
+        names = [*COUNTS, *family.measure_names()]
+        texts += family.describe(train[names].mean().to_frame().T)
     return " ".join(texts)
 
 
