@@ -90,8 +90,9 @@ def _gap(
     def gaps(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.ptp(_scores_by_group(question, scores, metric, masks, weights), axis=0)
 
-    samples = sample(lambda weights: gaps(masks, weights), question.subjects, FEW, seed)
-    estimate = interval(samples, question.n_subjects, "a group lacks a class")
+    score = {"gap": lambda weights: gaps(masks, weights)}
+    samples = sample(score, question.subjects, FEW, seed)
+    estimate = interval(samples["gap"], question.n_subjects, "a group lacks a class")
     by_chance = gaps(_shuffled(masks, question.subjects, seed), np.ones((N_PERMUTATIONS, 1)))
     by_chance = by_chance[~np.isnan(by_chance)]
     known = not np.isnan(estimate.value) and len(by_chance) > 0

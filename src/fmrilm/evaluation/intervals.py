@@ -9,8 +9,9 @@ the truth is measured by ``benchmarks/intervals.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ N_RESAMPLES = 2000
 MIN_SUBJECTS = 5
 MIN_DEFINED = 0.9  # share of resamples in which a score must be defined to give an interval
 MAX_LEFT_OUT = 200  # groups of subjects that are left out in turn
+Key = TypeVar("Key", bound=Hashable)
 _CELLS = 4_000_000  # weights held in memory at once
 
 
@@ -96,16 +98,22 @@ class Samples:
         )
 
 
+Score = Callable[[np.ndarray], np.ndarray]  # weights (s, n) -> values (s,)
+
+
 def sample(
-    score: Callable[[np.ndarray], np.ndarray],
-    subjects: np.ndarray,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> Samples:
-    """Return the samples of ``score``, a function of weights (s, n) to s values."""
-    parts = [score(weights) for weights in subject_weights(subjects, n_resamples, seed)]
-    whole = score(np.ones((1, len(subjects))))
-    return Samples(float(whole[0]), np.concatenate(parts), score(left_out_weights(subjects)))
+    scores: Mapping[Key, Score], subjects: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> dict[Key, Samples]:
+    """Return the samples of several scores, all on the same resamples of subjects."""
+    resampled: dict[Key, list[np.ndarray]] = {key: [] for key in scores}
+    for weights in subject_weights(subjects, n_resamples, seed):
+        for key, score in scores.items():
+            resampled[key].append(score(weights))
+    ones, left_out = np.ones((1, len(subjects))), left_out_weights(subjects)
+    return {
+        key: Samples(float(score(ones)[0]), np.concatenate(resampled[key]), score(left_out))
+        for key, score in scores.items()
+    }
 
 
 def left_out_weights(subjects: np.ndarray) -> np.ndarray:
@@ -151,17 +159,17 @@ def score_samples(
 ) -> dict[str, dict[str, Samples]]:
     """Return ``{predictor: {metric: samples}}``, on the same resamples for every predictor."""
 
-    def score(answer: Answers, metric: Metric) -> Callable[[np.ndarray], np.ndarray]:
+    def score(answer: Answers, metric: Metric) -> Score:
         repetitions = answer.repetitions()
         return lambda weights: np.mean([metric(labels, *one, weights) for one in repetitions], 0)
 
-    return {
-        name: {
-            metric: sample(score(answer, function), subjects, n_resamples, seed)
-            for metric, function in metrics.items()
-        }
-        for name, answer in answers.items()
-    }
+    found = sample(
+        {(n, m): score(a, f) for n, a in answers.items() for m, f in metrics.items()},
+        subjects,
+        n_resamples,
+        seed,
+    )
+    return {name: {metric: found[name, metric] for metric in metrics} for name in answers}
 
 
 def interval(samples: Samples, n_subjects: int, reason: str = "") -> Estimate:
