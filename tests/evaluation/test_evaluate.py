@@ -84,7 +84,7 @@ def test_a_trained_model_that_is_told_the_label_under_another_name_is_found_out(
     options = [*TINY_MODEL, f"data.dataset_dir=[{folder}]", "instruct.add_desc=[arm]"]
     options += ["instruct.use_random_prompt=false"]
     tokenizer = train_stage("tokenizer", [*options, "train.epochs=1"], output=tmp_path / "tok")
-    trained = [*options, "train.epochs=6", "train.lr=1e-2"]
+    trained = [*options, "train.epochs=25", "train.lr=5e-3", "train.checkpoint_every=100"]
     run = train_stage("instruct", trained, output=tmp_path / "run", init=tokenizer)
     command = [sys.executable, "-m", "fmrilm", "evaluate", str(run), "--strict"]
     command += ["--n_resamples", "200", "--samples", "0", "--no-scrutiny"]

@@ -155,18 +155,19 @@ def print_descriptions(results: list[DescriptionResult], title: str, console: An
 
     console = console or make_console()
     table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
-    gap = f"model minus this ({DESCRIBED[DIRECTION]})"
-    for index, name in enumerate(["cohort", "description", *DESCRIBED.values(), gap]):
-        table.add_column(name, justify="left" if index < 2 else "right")
+    gap = "model minus this"
+    for index, name in enumerate(["cohort", "text", *DESCRIBED.values(), gap]):
+        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 1)
     for result in results:
         table.add_section()
         tag = f"{SYNTHETIC} " if result.synthetic else ""
         margin = f"{tag}{result.cohort}: {result.n_scans} scans, {result.n_subjects} subjects"
         for found in result.predictors.values():
-            cells = [say(found.metrics.get(metric)) for metric in DESCRIBED]
+            scores = [found.metrics[metric] for metric in DESCRIBED]
+            others = ["n/a" if math.isnan(one.value) else f"{one.value:.3f}" for one in scores[1:]]
             difference = say(found.difference.get(DIRECTION), signed=True)
             style = "bold" if found.role == MODEL else ""
-            table.add_row(margin, found.title, *cells, difference, style=style)
+            table.add_row(margin, found.title, say(scores[0]), *others, difference, style=style)
             margin = ""
     console.print(table)
     for result in results:
