@@ -45,7 +45,7 @@ class TokenizerConfig:
     gradient_checkpointing: bool = False  # less memory, a third more computing
     roi_embed: str = "learned"  # learned | coords: which region a token is of, by table or centroid
     roi_profile: bool = True  # add each region's connectivity profile to its token
-    unit_start: bool = False  # first layers keep the series' variance: codes follow it at once
+    data_start: bool = True  # start from a linear code (PCA) of the training scans, not from noise
     quantizer: str = "vq"  # an entry of the quantizer registry
     codebook_size: int = 8192  # number of codes (VQ)
     code_dim: int = 128  # width of a code (VQ)
@@ -112,6 +112,7 @@ class LMConfig:
     freeze_llm: bool = False  # train only what surrounds the LM
     freeze_pretrained_lora: bool = False  # stack a second adapter in stage 3
     tune_tokenizer: bool = False  # let the LM's loss reach the fMRI encoder
+    activations: str = "keep"  # keep | half (bfloat16) | recompute: for the LM's backward pass
     lora_r: int = 8  # rank of LoRA
     lora_alpha: int = 16  # scale of LoRA is alpha / r
     lora_dropout: float = 0.1  # dropout in front of LoRA
@@ -320,8 +321,14 @@ def check_config(config: Config) -> None:
         raise InputError(
             f"model.lm.num_rois is {lm.num_rois}, model.vq_model.num_rois is {vq.num_rois}"
         )
+    if lm.activations == "half" and (config.train.parallel == "fsdp" or config.train.deepspeed):
+        raise InputError(
+            "model.lm.activations=half cannot tell weights from activations where processes share "
+            "them (train.parallel=fsdp, train.deepspeed): use recompute"
+        )
     choices = {
         "model.lm.fmri_input": (lm.fmri_input, ("continuous", "quantized")),
+        "model.lm.activations": (lm.activations, ("keep", "half", "recompute")),
         "data.length": (config.data.length, ("clip", "random_clip", "pad")),
         "tokenizer.rec_loss": (config.tokenizer.rec_loss, ("mse", "smooth_l1")),
         "tokenizer.clip_loss_type": (

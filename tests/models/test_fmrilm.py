@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from fmrilm.config import SCAN_MARK, LMConfig, ModelConfig, TokenizerConfig
+from fmrilm.config import SCAN_MARK, LMConfig, ModelConfig, TokenizerConfig, load_config
 from fmrilm.errors import InputError
 from fmrilm.models.fmrilm import FMRILM, build_fmrilm
 from fmrilm.models.lm import load_language_model
@@ -173,6 +173,37 @@ def test_only_supervised_positions_count_and_get_logits():
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("activations", "tolerance"), [("recompute", 1e-5), ("half", 1e-2)])
+def test_activations_kept_in_less_memory_give_the_same_loss_and_gradients(
+    activations, tolerance, monkeypatch
+):
+    monkeypatch.setattr("fmrilm.models.activations.SMALLEST", 1)
+    found = {}
+    for kind in ("keep", activations):
+        model = make(peft_tune=True, lora_dropout=0.0, activations=kind).train()
+        # Adapters start at zero, which hides their input's gradient.
+        for name, parameter in model.lm.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+        batch = model.text.batch(
+            [model.text.prompt_ids(p) for p in PROMPTS],
+            [model.text.answer_ids(c) for c in CANDIDATES],
+        )
+        loss = model(**batch, fmri=torch.ones(3, ROIS, 20).cumsum(2))
+        loss.backward()
+        found[kind] = loss, model.projector[1].weight.grad
+    torch.testing.assert_close(found["keep"][0], found[activations][0])
+    exact, other = found["keep"][1], found[activations][1]
+    assert exact.norm() > 0
+    assert activations == "recompute" or not torch.equal(exact, other)
+    assert (exact - other).norm() < tolerance * exact.norm()
+
+
+def test_half_activations_are_refused_where_weights_are_spread():
+    with pytest.raises(InputError, match="recompute"):
+        load_config(overrides=["model.lm.activations=half", "train.parallel=fsdp"])
+
+
 def test_without_the_scan_the_text_alone_is_read():
     model = make()
     fmri, mask = scans()
@@ -187,7 +218,8 @@ def test_both_inputs_reach_the_language_model(fmri_input):
     fmri, mask = scans()
     features = model.features(fmri, mask)
     encoded = model.tokenizer.encode(fmri, mask)
-    expected = encoded if fmri_input == "continuous" else model.tokenizer.quantizer(encoded).codes
+    codes = model.tokenizer.quantize(encoded, fmri, mask).codes
+    expected = encoded if fmri_input == "continuous" else codes
     assert torch.equal(features, expected)
 
 

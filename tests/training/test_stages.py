@@ -211,6 +211,8 @@ def test_few_shot_is_balanced_and_seeded():
     few = few_per_class(known, 2, np.random.default_rng(0))
     assert sorted(k for _, k in few) == [0, 0, 1, 1]
     assert few == few_per_class(known, 2, np.random.default_rng(0))
+    numbers = [(i, i) for i in range(30)]
+    assert len(set(few_per_class(numbers, 4, np.random.default_rng(0), numbers=True))) == 4
 
 
 def test_a_fact_that_gives_the_answer_away_is_refused(tiny_options, runs, tmp_path):
@@ -226,6 +228,8 @@ def test_a_fact_that_gives_the_answer_away_is_refused(tiny_options, runs, tmp_pa
         (["model.vq_model.num_timestamp=40"], "fewer than num_timestamp 40"),
         (["instruct.tasks=[sexx]"], "did you mean 'sex'"),
         (["instruct.tasks=[AD]"], "no label column 'AD'"),
+        (["instruct.fewshot_samples=0"], "evaluate RUN"),
+        (["instruct.fewshot_samples=500"], "use fewer"),
         (["data.desc_type=[graph]"], "fmrilm describe"),
     ],
 )

@@ -182,3 +182,15 @@ def test_what_cannot_be_started_is_said(tmp_path, options, said):
 def test_only_the_last_checkpoint_is_kept(tmp_path):
     train(Regression(), loader(), config(), tmp_path)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["epoch-0006"]
+
+
+def test_tensorboard_shows_what_the_log_says(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(Regression(), loader(), config(tracker="tensorboard"), tmp_path, loader(False))
+    [events] = {path.parent for path in tmp_path.rglob("events.*") if path.parent.name == "fmrilm"}
+    shown = EventAccumulator(str(events)).Reload()
+    for split in ("train", "val"):
+        wanted = [row["loss"] for row in log(tmp_path) if row["split"] == split]
+        found = [scalar.value for scalar in shown.Scalars(f"{split}/loss")]
+        assert found == pytest.approx(wanted, rel=1e-5)

@@ -137,6 +137,7 @@ def adapt(model: FMRILM, config: LMConfig) -> None:
         kept["peft_tune"] = True
     new = dataclasses.replace(config, use_cls_head=model.cls_head is not None, **kept)
     model.config = dataclasses.replace(model.config, lm=new)
+    model.prepare_activations()
     model.dropout.p = new.dropout
     if model.summary is not None:
         model.summary.dropout.p = new.summary_dropout

@@ -6,7 +6,7 @@ Tensor letters: B rows, N scan tokens, L tokens of scan and text, D width of the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from fmrilm.config import ModelConfig
 from fmrilm.errors import InputError
+from fmrilm.models.activations import half_activations
 from fmrilm.models.adapters import has_adapter
+from fmrilm.models.attention import use_segments
 from fmrilm.models.codes import codes_loss, next_step_target
+from fmrilm.models.logits import is_linear, linear_cross_entropy
 from fmrilm.models.masks import attention_bias, positions
 from fmrilm.models.summary import ScanSummary
 from fmrilm.models.text import IGNORED, SCAN_ID, TextEncoder
@@ -44,6 +47,9 @@ class FMRIReader(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.lm = lm
+        self.has_segments = use_segments(self._causal_lm())
+        self.has_linear_logits = is_linear(self._causal_lm())
+        self.prepare_activations()
         self.text = TextEncoder(
             text_tokenizer,
             tokenizer.config.num_tokens,
@@ -102,7 +108,7 @@ class FMRIReader(nn.Module):
         """Return :meth:`features` (B, N, D) and code indices (B, N) of scans, in one pass."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lm.tune_tokenizer):
             features = self.tokenizer.encode(fmri, roi_mask)
-            quantized = self.tokenizer.quantizer(features)
+            quantized = self.tokenizer.quantize(features, fmri, roi_mask)
             if self.config.lm.fmri_input == "quantized":
                 features = quantized.codes
         return features, quantized.indices
@@ -127,6 +133,7 @@ class FMRIReader(nn.Module):
         scan: Tensor | None = None,
         roi_mask: Tensor | None = None,
         hidden: Tensor | None = None,
+        states_only: bool = False,
         **options: Any,
     ) -> tuple[Any, Tensor, Tensor]:
         """Run the language model over prompts with scans in their places.
@@ -140,6 +147,8 @@ class FMRIReader(nn.Module):
         roi_mask : Tensor of bool, shape (B, R), optional
         hidden : Tensor of bool, shape (B,), optional
             Scans of which only the summary is seen.
+        states_only : bool
+            Leave the output layer out: ``output[0]`` are the last hidden states (B, L, D).
         **options
             Handed to the language model, e.g. ``logits_to_keep``.
 
@@ -159,13 +168,32 @@ class FMRIReader(nn.Module):
                 usable = F.pad(usable, (0, scan.shape[1] - usable.shape[1]), value=True)
                 valid = valid.masked_scatter(is_scan, usable)
         position = positions(is_scan, attention_mask.bool(), self.tokenizer.config.tokens_per_step)
-        output = self.lm(
-            inputs_embeds=embeds,
-            attention_mask=attention_bias(position, position, valid, embeds.dtype),
-            position_ids=position,
-            **options,
-        )
+        if self.has_segments:
+            columns = is_scan.any(0).nonzero()
+            options["scan_end"] = int(columns[-1]) + 1 if len(columns) else 0
+        network = self._causal_lm().base_model if states_only else self.lm
+        with self._activations():
+            output = network(
+                inputs_embeds=embeds,
+                attention_mask=attention_bias(position, position, valid, embeds.dtype),
+                position_ids=position,
+                **options,
+            )
         return output, position, valid
+
+    def prepare_activations(self) -> None:
+        """Let the language model compute activations twice where the configuration says so."""
+        lm = self._causal_lm()
+        if self.config.lm.activations == "recompute":
+            lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        elif lm.is_activation_checkpointing:
+            lm.gradient_checkpointing_disable()
+
+    def _activations(self) -> Any:
+        """Return the context that says how activations are kept for the backward pass."""
+        if self.config.lm.activations == "half" and self.training and torch.is_grad_enabled():
+            return half_activations(self._causal_lm())
+        return nullcontext()
 
     def forward(
         self,
@@ -179,7 +207,8 @@ class FMRIReader(nn.Module):
     ) -> Tensor:
         """Return the mean cross-entropy of the supervised text tokens.
 
-        Logits are computed only for the columns in which some row is supervised.
+        Logits are computed of supervised tokens only, and never held all at once where the output
+        layer is frozen.
 
         Parameters
         ----------
@@ -194,18 +223,28 @@ class FMRIReader(nn.Module):
         if features is None and fmri is not None:
             features = self.features(fmri, roi_mask)
         scan = None if features is None else self.project(features, roi_mask)
-        columns = (labels != IGNORED).any(0).nonzero().squeeze(1) - 1
+        supervised = labels[:, 1:] != IGNORED
         output, _, _ = self.read(
             input_ids,
             attention_mask,
             scan,
             roi_mask,
             self._draw_hidden(scan) if token_dropout else None,
-            logits_to_keep=columns,
+            **self._wanted(supervised),
             use_cache=False,
         )
-        logits = output.logits.float()  # (B, len(columns), V)
-        return F.cross_entropy(logits.flatten(0, 1), labels[:, columns + 1].flatten())
+        target = labels[:, 1:][supervised]
+        if self.has_linear_logits:
+            states = output[0][:, :-1][supervised]
+            return linear_cross_entropy(states, self.lm.get_output_embeddings(), target)
+        logits = output.logits[supervised[:, supervised.any(0)]]
+        return F.cross_entropy(logits.float(), target)
+
+    def _wanted(self, supervised: Tensor) -> dict[str, Any]:
+        """Return the options of a pass from which only the supervised columns are needed."""
+        if self.has_linear_logits:
+            return {"states_only": True}
+        return {"logits_to_keep": supervised.any(0).nonzero().squeeze(1)}
 
     def _draw_hidden(self, scan: Tensor | None) -> Tensor | None:
         share = self.config.lm.token_dropout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from fmrilm.config import Config
 from fmrilm.data.cohort import Cohort
 from fmrilm.data.collate import Asked, Conversation, OpenReport, Question
+from fmrilm.errors import InputError
 from fmrilm.tasks import Task, is_missing
 from fmrilm.training.loaders import cohort_tasks
 
@@ -51,7 +53,7 @@ def _chosen(
     if split != "train":
         return known
     if config.instruct.fewshot_samples is not None:
-        known = few_per_class(known, config.instruct.fewshot_samples, rng)
+        known = few_per_class(known, config.instruct.fewshot_samples, rng, bool(task.values))
     return balance(known, rng) if config.instruct.balanced else known
 
 
@@ -75,9 +77,32 @@ def _facts(config: Config, cohort: Cohort, index: int) -> dict[str, Any]:
     return {name: value for name, value in columns.items() if not is_missing(value)}
 
 
-def few_per_class(known: Pairs, count: int, rng: np.random.Generator) -> Pairs:
-    """Return ``count`` random scans of every class from (scan, class) pairs."""
+def few_per_class(
+    known: Pairs, count: int, rng: np.random.Generator, numbers: bool = False
+) -> Pairs:
+    """Return ``count`` random scans of every class from (scan, class) pairs.
+
+    Where the answers are ``numbers``, ``count`` scans in all.
+
+    Raises
+    ------
+    InputError
+        If that is none, or a class has fewer.
+    """
+    if count < 1:
+        raise InputError(
+            f"instruct.fewshot_samples={count} trains nothing: for zero-shot answers ask the run "
+            "itself, `fmrilm evaluate RUN --datasets FOLDER`"
+        )
+    sizes = Counter(0 if numbers else k for _, k in known)
+    if known and min(sizes.values()) < count:
+        raise InputError(
+            f"instruct.fewshot_samples={count}, but one answer has only {min(sizes.values())} "
+            "training scans: use fewer"
+        )
     order = [known[i] for i in rng.permutation(len(known))]
+    if numbers:
+        return order[:count]
     classes = sorted({k for _, k in known})
     return [pair for k in classes for pair in [p for p in order if p[1] == k][:count]]
 
