@@ -116,7 +116,8 @@ def test_paraphrases_are_further_columns(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say which cohort"),
+        ([], "name one cohort folder"),
+        (["{folder}", "--data", "{folder}"], "name one cohort folder"),
         (["nowhere"], "not found"),
         (["{folder}", "--types", "fcc"], "did you mean 'fc'"),
         (["{folder}", "--types", ""], "--types is empty"),

@@ -7,7 +7,7 @@ from fmrilm.data.atlas import Atlas
 from fmrilm.data.cohort import Cohort
 from fmrilm.data.cohorts import COHORTS
 from fmrilm.data.synthetic import PLANS, simulate
-from fmrilm.data.synthetic_effects import EFFECTS, NETWORKS, planted_shifts
+from fmrilm.data.synthetic_effects import EFFECTS, NETWORKS, planted_sizes
 from fmrilm.data.synthetic_signal import group_covariance
 from fmrilm.errors import InputError
 from fmrilm.tasks import TASKS
@@ -53,15 +53,12 @@ def ukb(tmp_path_factory):
     return Cohort(simulate(str(tmp_path_factory.mktemp("ukb")), cohort="UKB", subjects=240))
 
 
-def test_the_planted_effects_are_found_with_their_sign_and_most_of_their_size(ukb):
+def test_what_is_measured_on_the_scans_is_what_was_planted(ukb):
     effects = json.loads((ukb.folder / "planted_effects.json").read_text())["effects"]
     planted = np.array([effect["d"] for effect in effects])
-    measured = np.array([effect["measured_d"] for effect in effects])
-    assert np.corrcoef(planted, measured)[0, 1] > 0.9
-    sex = [effect for effect in effects if effect["phenotype"] == "sex"]
-    assert all(np.sign(effect["d"]) == np.sign(effect["measured_d"]) for effect in sex)
-    ratio = np.mean(measured * np.sign(planted)) / np.mean(np.abs(planted))
-    assert 0.3 < ratio < 1
+    difference = np.array([effect["measured_d"] for effect in effects]) - planted
+    assert np.abs(difference).max() < 3.5 * 2 / np.sqrt(240)  # standard error of d: 0.13
+    assert abs(np.mean(difference * np.sign(planted))) < 0.1
 
 
 def test_functional_connectivity_tells_sex_neither_trivially_nor_by_chance(ukb):
@@ -131,8 +128,8 @@ def test_effects_name_known_networks_and_each_pair_once():
         key = (effect.phenotype, effect.kind, frozenset(effect.networks))
         assert key not in seen
         seen.add(key)
-    shifts = planted_shifts({"sex": 0.5}, "connectivity")
-    np.testing.assert_array_equal(shifts, shifts.T)
+    sizes = planted_sizes({"sex": 0.5}, "connectivity")
+    np.testing.assert_array_equal(sizes, sizes.T)
 
 
 @pytest.mark.parametrize("arguments", [{"cohort": "UKBB"}, {"subjects": 3}, {"timepoints": 5}])

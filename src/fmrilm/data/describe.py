@@ -77,8 +77,8 @@ def describe(
     fmrilm describe data/UKB --types fc,gradient,graph,ica
     """
     place = folder or data
-    if place is None:
-        raise InputError("say which cohort: fmrilm describe FOLDER --types fc")
+    if place is None or (folder and data):
+        raise InputError("name one cohort folder: fmrilm describe FOLDER --types fc")
     if paraphrases < 1 or jobs < 0 or gallery < 0:
         raise InputError("--paraphrases must be at least 1, --jobs and --gallery at least 0")
     families = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))

@@ -123,7 +123,12 @@ def _draw_fc(axes: Any, family: Descriptor, series: Any, usable: Any, *_: Any) -
         axes.axvline(edge - 0.5, color="white", lw=0.6)
     axes.set_yticks((edges[:-1] + edges[1:]) / 2, [network_name(name) for name in order])
     axes.set_xticks([])
-    axes.figure.colorbar(image, ax=axes, shrink=0.7, label="r")
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7, ticks=[-1, -0.5, 0, 0.5, 1])
+    bar.ax.tick_params(labelsize=7, colors=INK)
+    bar.ax.set_title("r", fontsize=8)
+    bar.outline.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
 
 
 def _draw_gradients(

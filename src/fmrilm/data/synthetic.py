@@ -21,8 +21,16 @@ from fmrilm.data.cohorts import COHORTS
 from fmrilm.data.progress import track
 from fmrilm.data.splits import split_subjects
 from fmrilm.data.store import write_store
-from fmrilm.data.synthetic_effects import EFFECTS, NETWORKS, Effect
-from fmrilm.data.synthetic_signal import T_R, Person, Scanner, group_covariance
+from fmrilm.data.synthetic_effects import EFFECTS
+from fmrilm.data.synthetic_measures import Meter, Planting, measured_d
+from fmrilm.data.synthetic_signal import (
+    T_R,
+    Person,
+    Scanner,
+    draw_fd,
+    draw_mean_fd,
+    group_covariance,
+)
 from fmrilm.errors import InputError
 from fmrilm.registry import Registry
 
@@ -66,8 +74,9 @@ def simulate(
 ) -> Path:
     """Write a synthetic cohort: 450 regions, TR 2 s, planted effects of known size.
 
-    The effects are listed in ``planted_effects.json``, with the size that was planted and the size
-    that can be measured on these scans. The same arguments give the same files.
+    The effects are listed in ``planted_effects.json``: the size that was planted, which is the one
+    to be expected in scans of this length, and the size found in this cohort. The same arguments
+    give the same files.
 
     Parameters
     ----------
@@ -113,7 +122,8 @@ def simulate(
         for name in sorted(participants["site"].unique())
     }
     scanner = Scanner(atlas, covariance, timepoints)
-    meter = _Meter(atlas)
+    planting = Planting.calibrate(scanner, atlas, plan.fd)
+    meter = Meter(atlas)
     rows: list[dict[str, object]] = []
 
     def scans() -> Iterator[tuple[str, str, np.ndarray]]:
@@ -121,10 +131,11 @@ def simulate(
         for index in order:
             rng = np.random.default_rng(seeds[index])
             someone = participants.iloc[index]
-            person = Person.draw({k: float(v[index]) for k, v in scores.items()}, len(atlas), rng)
+            shifts = planting.shifts({name: float(v[index]) for name, v in scores.items()})
+            person = Person.draw(shifts, len(atlas), rng)
             for session in range(1, 2 + int(rng.random() < plan.two_sessions)):
                 clean = scanner.scan(person, rng)
-                fd = _draw_fd(float(someone["mean_fd"]), timepoints, rng)
+                fd = draw_fd(float(someone["mean_fd"]), timepoints, rng)
                 raw = scanner.intensities(clean, site_terms[someone["site"]], fd, rng)
                 if session == 1:
                     meter.measure(raw)
@@ -153,7 +164,10 @@ def simulate(
     info = dataclasses.replace(COHORTS[cohort], t_r=T_R, synthetic=True, source=source)
     write_info(target, info)
     effects = [
-        {**dataclasses.asdict(effect), "measured_d": meter.measured_d(effect, scores)}
+        {
+            **dataclasses.asdict(effect),
+            "measured_d": measured_d(effect, meter, scores, participants["site"]),
+        }
         for effect in EFFECTS
         if effect.phenotype in scores
     ]
@@ -180,9 +194,9 @@ def draw_participants(
             "sex": np.where(female, "F", "M"),
             "site": [f"site{i + 1}" for i in rng.integers(plan.sites, size=subjects)],
             # older people move a little more
-            "mean_fd": (
-                plan.fd * np.exp(0.35 * rng.standard_normal(subjects) + 0.1 * scores["age"])
-            ).round(4),
+            "mean_fd": (draw_mean_fd(plan.fd, rng, subjects) * np.exp(0.1 * scores["age"])).round(
+                4
+            ),
         }
     )
     for name in plan.phenotypes:
@@ -203,51 +217,3 @@ def draw_participants(
             scores[name] = np.where(positive, 0.5, -0.5)
             table[name] = positive.astype(int)
     return table, scores
-
-
-def _draw_fd(mean: float, timepoints: int, rng: np.random.Generator) -> np.ndarray:
-    """Return framewise displacement with rare jumps, about ``mean`` mm on average."""
-    fd = 0.8 * mean * np.exp(0.4 * rng.standard_normal(timepoints) - 0.08)
-    jumps = rng.random(timepoints) < 0.2 * mean
-    fd[jumps] += rng.uniform(0.5, 1.5, jumps.sum())
-    fd[0] = 0
-    return fd
-
-
-class _Meter:
-    """Measures on each scan what the effects changed, to report the size found beside the planted.
-
-    Volumes with a spike are kept, as a user would have them.
-    """
-
-    def __init__(self, atlas: Atlas) -> None:
-        one_hot = np.array([[name == network for network in NETWORKS] for name in atlas.networks])
-        self._mean = (one_hot / one_hot.sum(0)).astype(np.float32)  # (n_rois, 8)
-        self._pairs = one_hot.sum(0)
-        self._values: dict[str, list[np.ndarray]] = {}
-
-    def measure(self, raw: np.ndarray) -> None:
-        centred = raw - np.median(raw, axis=1, keepdims=True)
-        centred -= centred.mean(1, keepdims=True)
-        unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-        z = np.arctanh(np.clip(unit @ unit.T, -0.999, 0.999))
-        np.fill_diagonal(z, 0)
-        pair = self._mean.T @ z @ self._mean
-        inside = np.diag_indices(len(NETWORKS))
-        pair[inside] *= self._pairs / (self._pairs - 1)  # the diagonal is no pair
-        power = np.abs(np.fft.rfft(unit, axis=1)) ** 2
-        half = power[:, 1:].shape[1] // 8  # below about 0.03 Hz at TR 2 s
-        ratio = np.log(power[:, 1 : half + 1].sum(1) / power[:, half + 1 :].sum(1))
-        self._values.setdefault("connectivity", []).append(pair)
-        amplitude = np.log(centred.std(1) / np.abs(np.median(raw, axis=1)))
-        self._values.setdefault("amplitude", []).append(self._mean.T @ amplitude)
-        self._values.setdefault("spectrum", []).append(self._mean.T @ ratio)
-
-    def measured_d(self, effect: Effect, scores: dict[str, np.ndarray]) -> float:
-        """Return the effect's size in residual SDs, with all phenotypes in one linear model."""
-        where = tuple(NETWORKS.index(name) for name in effect.networks)
-        values = np.array([value[where] for value in self._values[effect.kind]])
-        design = np.column_stack([np.ones(len(values)), *scores.values()])
-        weights, *_ = np.linalg.lstsq(design, values, rcond=None)
-        residual = (values - design @ weights).std(ddof=min(design.shape[1], len(values) - 1))
-        return round(float(weights[1 + list(scores).index(effect.phenotype)] / residual), 3)

@@ -1,9 +1,9 @@
 """What is planted in the synthetic cohorts: which phenotype changes which networks, and how much.
 
-A size is Cohen's d in the units of the true difference between people: a phenotype with d = 0.8 on
-a pair of networks moves that pair's true coupling by 0.8 standard deviations between the groups
-(for a number, such as age: per standard deviation). What is measured on a scan is smaller, because
-160 volumes give a noisy estimate; ``planted_effects.json`` holds both.
+A size is Cohen's d of what can be measured: a phenotype with d = 1 on a pair of networks moves the
+mean Fisher z of that pair, on scans of the cohort's length and motion, by one standard deviation
+between the groups (for a number, such as age: per standard deviation). The true coupling moves by
+more, because a scan is a noisy estimate. ``planted_effects.json`` adds the size found in a cohort.
 """
 
 from __future__ import annotations
@@ -51,50 +51,25 @@ def _plant(phenotype: str, d: float, pairs: str) -> list[Effect]:
 
 EFFECTS: tuple[Effect, ...] = (
     # F against M; the same in every cohort, so that a model can be carried from one to another
-    *_plant(
-        "sex",
-        1.0,
-        "+Default:Default -SomMot:SomMot +Vis:Default -Vis:SomMot +Limbic:Default "
-        "-SomMot:DorsAttn +Limbic:Cont -Vis:SalVentAttn +Subcortex:Subcortex -DorsAttn:Cont",
-    ),
+    *_plant("sex", 1.0, "+Default:Default +Vis:Default -SomMot:DorsAttn"),
     Effect("sex", "amplitude", ("SomMot",), -0.5),
-    *_plant(
-        "age",
-        0.6,
-        "-SalVentAttn:SalVentAttn -DorsAttn:DorsAttn -Cont:Cont +SomMot:SalVentAttn "
-        "+Vis:DorsAttn -Subcortex:SomMot",
-    ),
+    *_plant("age", 0.6, "-SalVentAttn:SalVentAttn +SomMot:SalVentAttn +Vis:DorsAttn"),
     Effect("age", "amplitude", ("Vis",), -0.4),
     Effect("age", "spectrum", ("Default",), -0.5),
-    *_plant("fluidintel", 0.6, "+Cont:Cont +Vis:Cont +DorsAttn:SalVentAttn -SomMot:Default"),
-    *_plant("flanker", 0.6, "+DorsAttn:DorsAttn +SalVentAttn:Cont +Subcortex:Cont -Vis:Limbic"),
-    *_plant(
-        "AD",
-        1.0,
-        "-Limbic:Limbic -Subcortex:Default -Subcortex:Limbic +SalVentAttn:Default "
-        "-DorsAttn:Limbic -Cont:Default",
-    ),
+    *_plant("fluidintel", 0.4, "+Cont:Cont +Vis:Cont -SomMot:Default"),
+    *_plant("flanker", 0.4, "+DorsAttn:DorsAttn +SalVentAttn:Cont -Vis:Limbic"),
+    *_plant("AD", 1.0, "-Limbic:Limbic -Subcortex:Default +SalVentAttn:Default"),
     Effect("AD", "amplitude", ("Default",), -0.6),
-    *_plant("apoe4_enc", 0.8, "-Subcortex:Limbic -DorsAttn:Default +SomMot:Limbic -Vis:Vis"),
-    *_plant("av45_enc", 0.8, "-Subcortex:Default -SalVentAttn:Limbic +Vis:Cont -Cont:Default"),
-    *_plant(
-        "ASD",
-        1.0,
-        "+Subcortex:SomMot +Subcortex:Vis -SalVentAttn:Default -Limbic:SalVentAttn "
-        "-SomMot:Limbic +Vis:Vis",
-    ),
-    *_plant(
-        "ADHD",
-        1.0,
-        "+DorsAttn:Default +Cont:Default -Subcortex:Cont -SalVentAttn:Cont "
-        "-SalVentAttn:SalVentAttn -Subcortex:DorsAttn",
-    ),
+    *_plant("apoe4_enc", 0.8, "-Subcortex:Limbic +SomMot:Limbic"),
+    *_plant("av45_enc", 0.8, "-SalVentAttn:Limbic +Vis:Cont"),
+    *_plant("ASD", 1.0, "+Subcortex:SomMot -SalVentAttn:Default +Vis:Vis"),
+    *_plant("ADHD", 1.0, "+DorsAttn:Default -Subcortex:Cont -SalVentAttn:SalVentAttn"),
     Effect("ADHD", "spectrum", ("SalVentAttn",), -0.5),
 )
 
 
-def planted_shifts(scores: dict[str, float], kind: str) -> np.ndarray:
-    """Return by how many standard deviations the phenotypes shift the networks of one person.
+def planted_sizes(scores: dict[str, float], kind: str) -> np.ndarray:
+    """Return by how many SDs the phenotypes move the measures of one person.
 
     Parameters
     ----------
@@ -105,17 +80,17 @@ def planted_shifts(scores: dict[str, float], kind: str) -> np.ndarray:
 
     Returns
     -------
-    shifts : ndarray, shape (8, 8), symmetric, for connectivity; else (8,)
+    sizes : ndarray, shape (8, 8), symmetric, for connectivity; else (8,)
         In the order of :data:`NETWORKS`.
     """
     count = len(NETWORKS)
-    shifts = np.zeros((count, count) if kind == "connectivity" else count)
+    sizes = np.zeros((count, count) if kind == "connectivity" else count)
     for effect in EFFECTS:
         if effect.kind != kind or effect.phenotype not in scores:
             continue
         where = tuple(NETWORKS.index(name) for name in effect.networks)
         size = effect.d * scores[effect.phenotype]
-        shifts[where] += size
+        sizes[where] += size
         if len(set(where)) == 2:
-            shifts[where[::-1]] += size
-    return shifts
+            sizes[where[::-1]] += size
+    return sizes

@@ -16,19 +16,23 @@ from pathlib import Path
 import numpy as np
 
 from fmrilm.data.atlas import Atlas
-from fmrilm.data.synthetic_effects import NETWORKS, planted_shifts
+from fmrilm.data.synthetic_effects import NETWORKS
 
 T_R = 2.0  # seconds
 PRIVATE = 0.5  # loading of a network on its own time course
 COUPLING_SD = 0.1  # of the mixing between two networks, over people
 SESSION_SHARE = 0.4  # of that, how much changes from one session to the next
 FINGERPRINT = (8, 0.2)  # time courses, and the size of their loadings
+VARIANCE = 1 + PRIVATE**2 + FINGERPRINT[0] * FINGERPRINT[1] ** 2  # of a region, about
 AMPLITUDE_SD = 0.15  # of the log size of the fluctuation
 SLOPE = (1.0, 0.2)  # exponent of the 1/f spectrum: mean, and SD over people
 BAND = (0.01, 0.1)  # Hz
 NOISE_FLOOR = 0.15  # share of the variance that is white
 BASELINE = 10_000.0  # image intensity around which the signal moves
 SIGNAL = 80.0  # standard deviation of a region in the same units, 0.8%
+FD_SD = 0.35  # of the log mean framewise displacement, over people
+SPIKE = 1.5  # size of the spike of a jump, in standard deviations of a region per mm
+SPIKE_LOADING_SD = 0.5  # over regions, around 1
 _GROUP_FC = "schaefer_400_mean_connectivity_matrix.csv"
 
 
@@ -37,20 +41,20 @@ class Person:
     """The true properties of one person, in the order of :data:`NETWORKS`."""
 
     coupling: np.ndarray  # (8, 8) symmetric
-    amplitude: np.ndarray  # (8,) factor
+    log_amplitude: np.ndarray  # (8,)
     slope: np.ndarray  # (8,)
     fingerprint: np.ndarray  # (n_rois, k)
 
     @classmethod
-    def draw(cls, scores: dict[str, float], n_rois: int, rng: np.random.Generator) -> Person:
-        """Return a person with the planted effects of their phenotypes."""
+    def draw(cls, shifts: dict[str, np.ndarray], n_rois: int, rng: np.random.Generator) -> Person:
+        """Return a person; ``shifts`` (kind -> SDs of the true property) are planted effects."""
         count, (courses, loading) = len(NETWORKS), FINGERPRINT
-        coupling = symmetric_noise(rng) + planted_shifts(scores, "connectivity")
-        amplitude = rng.standard_normal(count) + planted_shifts(scores, "amplitude")
-        slope = rng.standard_normal(count) + planted_shifts(scores, "spectrum")
+        coupling = symmetric_noise(rng) + shifts.get("connectivity", 0)
+        amplitude = rng.standard_normal(count) + shifts.get("amplitude", 0)
+        slope = rng.standard_normal(count) + shifts.get("spectrum", 0)
         return cls(
             PRIVATE * np.eye(count) + COUPLING_SD * coupling,
-            np.exp(AMPLITUDE_SD * amplitude),
+            AMPLITUDE_SD * amplitude,
             SLOPE[0] + SLOPE[1] * slope,
             loading * rng.standard_normal((n_rois, courses)),
         )
@@ -100,10 +104,10 @@ class Scanner:
         spectrum = mixed[:, :bins] + 1j * mixed[:, bins:]
         gain = np.stack([self._gain(slope) for slope in person.slope]).astype(np.float32)
         series = np.fft.irfft(spectrum * gain[self.network], n=2 * self.n_timepoints, axis=1)
-        series = series[:, : self.n_timepoints] / np.sqrt(1 + PRIVATE**2 + 0.32)
+        series = series[:, : self.n_timepoints] / np.sqrt(VARIANCE)
         noise = rng.standard_normal(series.shape, dtype=np.float32)
         series = np.sqrt(1 - NOISE_FLOOR) * series + np.sqrt(NOISE_FLOOR) * noise
-        return series * person.amplitude[self.network, None]
+        return series * np.exp(person.log_amplitude)[self.network, None]
 
     def _gain(self, slope: float) -> np.ndarray:
         """Return the amplitude per frequency that gives a series of variance 1."""
@@ -114,6 +118,32 @@ class Scanner:
         # irfft of independent complex bins of variance 2: each counts twice, over n squared
         n = 2 * self.n_timepoints
         return np.sqrt(power / (4 * power.sum())) * n
+
+    def expected_correlation(self, coupling: np.ndarray, spikes: float) -> np.ndarray:
+        """Return the correlations of an endless scan of people around a coupling.
+
+        Parameters
+        ----------
+        coupling : ndarray, shape (8, 8)
+        spikes : float
+            Variance of what motion adds.
+        """
+        individual = COUPLING_SD**2 * (1 + SESSION_SHARE**2) * len(coupling)
+        private = coupling @ coupling + individual * np.eye(len(coupling))
+        matrix = self._mixing @ self._mixing.T
+        matrix += np.outer(self._weight, self._weight) * private[self.network][:, self.network]
+        diagonal = np.diag_indices_from(matrix)
+        matrix[diagonal] += FINGERPRINT[0] * FINGERPRINT[1] ** 2
+        matrix *= (1 - NOISE_FLOOR) / VARIANCE
+        matrix += spikes
+        matrix[diagonal] += NOISE_FLOOR + spikes * SPIKE_LOADING_SD**2
+        scale = np.sqrt(matrix[diagonal])
+        return matrix / np.outer(scale, scale)
+
+    @staticmethod
+    def spikes(fd: np.ndarray) -> np.ndarray:
+        """Return the size of the spike in every volume, in standard deviations of a region."""
+        return SPIKE * np.where(fd > 0.5, fd, 0)
 
     def intensities(
         self,
@@ -132,10 +162,24 @@ class Scanner:
         fd : ndarray, shape (n_timepoints,)
             Framewise displacement in mm.
         """
-        loading = 1 + 0.5 * rng.standard_normal(len(series))
-        spikes = loading[:, None] * np.where(fd > 0.5, fd, 0) * rng.choice([-1, 1], len(fd))
-        raw = self._baseline[:, None] + SIGNAL * (series + 1.5 * spikes)
+        loading = 1 + SPIKE_LOADING_SD * rng.standard_normal(len(series))
+        spikes = loading[:, None] * self.spikes(fd) * rng.choice([-1, 1], len(fd))
+        raw = self._baseline[:, None] + SIGNAL * (series + spikes)
         return (site[0] * raw + site[1]).astype(np.float32)
+
+
+def draw_mean_fd(median: float, rng: np.random.Generator, size: int | None = None) -> np.ndarray:
+    """Return the mean framewise displacement of people, in mm."""
+    return median * np.exp(FD_SD * rng.standard_normal(size))
+
+
+def draw_fd(mean: float, timepoints: int, rng: np.random.Generator) -> np.ndarray:
+    """Return framewise displacement with rare jumps, about ``mean`` mm on average."""
+    fd = 0.8 * mean * np.exp(0.4 * rng.standard_normal(timepoints) - 0.08)
+    jumps = rng.random(timepoints) < 0.2 * mean
+    fd[jumps] += rng.uniform(0.5, 1.5, jumps.sum())
+    fd[0] = 0
+    return fd
 
 
 def group_covariance(atlas: Atlas) -> tuple[np.ndarray, str]:
