@@ -45,7 +45,7 @@ class TokenizerConfig:
     gradient_checkpointing: bool = False  # less memory, a third more computing
     roi_embed: str = "learned"  # learned | coords: which region a token is of, by table or centroid
     roi_profile: bool = True  # add each region's connectivity profile to its token
-    unit_start: bool = False  # first layers keep the series' variance: codes follow it at once
+    data_start: bool = True  # start from a linear code (PCA) of the training scans, not from noise
     quantizer: str = "vq"  # an entry of the quantizer registry
     codebook_size: int = 8192  # number of codes (VQ)
     code_dim: int = 128  # width of a code (VQ)

@@ -6,6 +6,7 @@ import torch
 from fmrilm.config import TokenizerConfig, load_config
 from fmrilm.errors import InputError
 from fmrilm.models.tokenizer import FMRITokenizer
+from fmrilm.models.vit import Sight, attend
 
 R, T = 6, 32
 CENTROIDS = torch.randn(R, 3, generator=torch.Generator().manual_seed(1)) * 40
@@ -64,7 +65,26 @@ def test_attention_options_are_what_plain_formulas_give(gate, qk_norm):
         if gate == "elementwise":
             out = out * rows[..., 48:][..., part].sigmoid()
         expected[..., part] = out
-    torch.testing.assert_close(attention(x, None), attention.proj(expected), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(attention(x, Sight()), attention.proj(expected), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hidden", [0, 3])
+def test_attention_step_by_step_is_attention_under_a_mask(hidden):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 12, 8, requires_grad=True) for _ in range(3))
+    usable = torch.ones(2, 12, dtype=torch.bool)
+    usable[1, 4 : 4 + hidden] = False
+    step = torch.arange(12) // 4
+    seen = (step[:, None] >= step[None, :]) & usable[:, None, None, :]
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    found = attend(q, k, v, Sight.of(usable, q.dtype, steps=3))
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), (q, k, v)),
+        torch.autograd.grad(expected.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_gradient_checkpointing_changes_no_gradient():

@@ -187,7 +187,8 @@ def test_both_inputs_reach_the_language_model(fmri_input):
     fmri, mask = scans()
     features = model.features(fmri, mask)
     encoded = model.tokenizer.encode(fmri, mask)
-    expected = encoded if fmri_input == "continuous" else model.tokenizer.quantizer(encoded).codes
+    codes = model.tokenizer.quantize(encoded, fmri, mask).codes
+    expected = encoded if fmri_input == "continuous" else codes
     assert torch.equal(features, expected)
 
 

@@ -48,6 +48,8 @@ def batch() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "soft_clip", "soft_siglip"])
 def test_a_step_moves_every_parameter_of_every_loss(kind, pooling):
     objective = make(**dict.fromkeys(WEIGHTS, 1.0), clip_loss_type=kind, pooling=pooling)
+    objective.start([batch()])
+    objective.train()
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-2, weight_decay=0.0)
     for _ in range(2):

@@ -46,7 +46,7 @@ def log_odds(model: Any, prompt: str, candidates: Sequence[str], answer: int) ->
     def target(fmri: torch.Tensor, roi_mask: torch.Tensor) -> torch.Tensor:
         features = model.tokenizer.encode(fmri, roi_mask)
         if model.config.lm.fmri_input == "quantized":
-            features = model.tokenizer.quantizer(features).codes
+            features = model.tokenizer.quantize(features, fmri, roi_mask).codes
         scan = model.project(features, roi_mask)
         logp = {}
         for start in starts:

@@ -102,7 +102,7 @@ class FMRIReader(nn.Module):
         """Return :meth:`features` (B, N, D) and code indices (B, N) of scans, in one pass."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lm.tune_tokenizer):
             features = self.tokenizer.encode(fmri, roi_mask)
-            quantized = self.tokenizer.quantizer(features)
+            quantized = self.tokenizer.quantize(features, fmri, roi_mask)
             if self.config.lm.fmri_input == "quantized":
                 features = quantized.codes
         return features, quantized.indices

@@ -59,7 +59,10 @@ class ScanSummary(nn.Module):
         nn.init.zeros_(self.proj.bias)
 
     def scores(self, features: Tensor, usable: Tensor | None = None) -> Tensor:
-        """Return the components (n, C) of features (n, N, D), of variance 1 in the training scans.
+        """Return the components (n, C) of features (n, N, D): their mean variance over scans is 1.
+
+        Strong components stay strong: with the same variance for all, the many weak ones, which
+        are mostly noise, are what a model with few scans learns from.
 
         Parameters
         ----------
@@ -105,12 +108,13 @@ class ScanSummary(nn.Module):
         self._fit_axes(torch.cat(parts))
 
     def _fit_axes(self, x: Tensor) -> None:
-        """Set the components of reduced scans (n, N * d), each of variance 1 over them."""
+        """Set the components of reduced scans (n, N * d), of mean variance 1 over them."""
         # Scans are fewer than the numbers that describe one: their small Gram matrix is enough.
         values, vectors = torch.linalg.eigh((x @ x.T).double())
         keep = min(self.axes.shape[1], len(x) - 1)
         values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
         real = values > 1e-6 * values[:1].clamp_min(1e-12)
-        scale = torch.where(real, len(x) ** 0.5 / values.clamp_min(1e-12), 0.0)
+        size = (values[real].mean() / len(x)).sqrt()
+        scale = torch.where(real, 1 / (values.clamp_min(1e-12).sqrt() * size), 0.0)
         self.axes.zero_()
         self.axes[:, :keep] = (x.T @ (vectors * scale).to(x.dtype)).to(self.axes.device)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fmrilm.config import TokenizerConfig
 from fmrilm.models.masks import patch_mask
 from fmrilm.models.tokenizer import FMRITokenizer
+from fmrilm.models.vit import Sight
 
 
 class TiTok(FMRITokenizer):
@@ -49,21 +50,17 @@ class TiTok(FMRITokenizer):
         """Return the features (B, N, D) of the latent tokens of scans (B, R, T)."""
         patches, roi_mask = self.embed_patches(fmri, roi_mask)
         latents = self.latents.expand(len(patches), -1, -1)
-        x = self.encoder(torch.cat([latents, patches], 1), self._bias(roi_mask, patches.dtype))
+        x = self.encoder(torch.cat([latents, patches], 1), self._sight(roi_mask, patches.dtype))
         return x[:, : self.num_tokens]
 
     def decode_patches(self, codes: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the patches (B, S * R, P) that quantized latent tokens (B, N, D) stand for."""
         latents = self.decoder_embed(codes) + self.decoder_latents
         asked = (self.mask_token + self.places()).expand(len(codes), -1, -1)
-        x = self.decoder(torch.cat([latents, asked], 1), self._bias(roi_mask, codes.dtype))
+        x = self.decoder(torch.cat([latents, asked], 1), self._sight(roi_mask, codes.dtype))
         return self.head(x[:, self.num_tokens :])
 
-    def _bias(self, roi_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Return the mask of latent tokens and patches together: only masked regions are hidden."""
-        if bool(roi_mask.all()):
-            return None
-        usable = patch_mask(roi_mask, self.config.num_steps)
-        usable = torch.cat([self.token_mask(roi_mask), usable], 1)
-        bias = torch.zeros(usable.shape, dtype=dtype, device=usable.device)
-        return bias.masked_fill_(~usable, torch.finfo(dtype).min)[:, None, None, :]
+    def _sight(self, roi_mask: Tensor, dtype: torch.dtype) -> Sight:
+        """Return that latent tokens and usable patches are seen, whenever they are."""
+        patches = patch_mask(roi_mask, self.config.num_steps)
+        return Sight.of(torch.cat([self.token_mask(roi_mask), patches], 1), dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from fmrilm.config import TokenizerConfig
 from fmrilm.errors import InputError
-from fmrilm.models.masks import attention_bias, pair_mask, patch_mask, region_mask, sample_mask
+from fmrilm.models.linear_code import LinearCode
+from fmrilm.models.masks import pair_mask, patch_mask, region_mask, sample_mask
 from fmrilm.models.quantizers import QuantizerOutput, build_quantizer
 from fmrilm.models.regions import CoordinateEmbedding, check_centroids
 from fmrilm.models.vit import (
     BlockOptions,
     Blocks,
+    Sight,
     connectivity,
     from_patches,
     init_weights,
@@ -76,10 +78,7 @@ class FMRITokenizer(nn.Module):
         self.decoder = Blocks(width, config.decoder_depth, heads, still)
         self.head = nn.Linear(width, config.patch_size)
         init_weights(self)
-        if config.unit_start:
-            for name, layer in self.named_modules():
-                if name in ("patch_embed", "quantizer.project_in") and isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        self.linear = self._linear_code()
         if config.roi_profile:
             # A region's connectivity profile is embedded as the sum of its partners' embeddings,
             # weighted by how far its connection to them is from that of the training scans.
@@ -100,6 +99,14 @@ class FMRITokenizer(nn.Module):
         if self.uses_coords:
             return CoordinateEmbedding(width, std)
         return nn.Parameter(torch.randn(self.config.num_rois, width) * std)
+
+    def _linear_code(self) -> LinearCode | None:
+        config, width = self.config, self.config.size[0]
+        size = min(config.patch_size, self.quantizer.linear_size, width // 2)
+        if not config.data_start or not self.has_region_tokens or size < 1:
+            return None
+        regions = None if self.uses_coords else config.num_rois
+        return LinearCode(config.patch_size, size, width, regions)
 
     @property
     def uses_coords(self) -> bool:
@@ -178,13 +185,8 @@ class FMRITokenizer(nn.Module):
         """Return the tokens of usable regions with a real sample, shape (B, N)."""
         return patch_mask(roi_mask, self.config.num_steps)
 
-    def _bias(self, roi_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-        steps, rois = self.config.num_steps, self.config.num_rois
-        if steps == 1 and bool(roi_mask.all()):
-            return None
-        position = torch.arange(steps, device=roi_mask.device).repeat_interleave(rois)[None]
-        position = position.expand(len(roi_mask), -1)
-        return attention_bias(position, position, self.token_mask(roi_mask), dtype)
+    def _sight(self, roi_mask: Tensor, dtype: torch.dtype) -> Sight:
+        return Sight.of(self.token_mask(roi_mask), dtype, self.config.num_steps)
 
     def encode(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the encoder's features (B, N, D) of scans (B, R, T).
@@ -197,13 +199,33 @@ class FMRITokenizer(nn.Module):
             Usable regions, or usable samples where scans are padded; None: all.
         """
         x, roi_mask = self.embed_patches(fmri, roi_mask)
-        return self.encoder(x, self._bias(roi_mask, x.dtype))
+        return self.encoder(x, self._sight(roi_mask, x.dtype))
+
+    def quantize(
+        self, features: Tensor, fmri: Tensor, roi_mask: Tensor | None = None
+    ) -> QuantizerOutput:
+        """Return the codes of the features (B, N, D) of scans (B, R, T)."""
+        if roi_mask is None:
+            return self.quantizer(self._with_linear(features, fmri, self._all(fmri)))
+        return self.quantizer(
+            self._with_linear(features, fmri, roi_mask), self.token_mask(roi_mask)
+        )
+
+    def _with_linear(self, features: Tensor, fmri: Tensor, roi_mask: Tensor) -> Tensor:
+        """Return what is quantized: the features, with the linear code's numbers in front."""
+        if self.linear is None:
+            return features
+        ((patches, used),) = self._cut([(fmri, roi_mask)])
+        return self.linear.merge(self.linear.encode(patches, used), features)
+
+    def _all(self, fmri: Tensor) -> Tensor:
+        return torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
 
     def embed_patches(self, fmri: Tensor, roi_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the encoder's input (B, S * R, D), time-major, and the mask."""
         self.check(fmri)
         if roi_mask is None:
-            roi_mask = torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
+            roi_mask = self._all(fmri)
         fmri = fmri * sample_mask(roi_mask)
         x = self.patch_embed(to_patches(fmri, self.config.patch_size))
         steps = self.config.num_steps
@@ -251,9 +273,33 @@ class FMRITokenizer(nn.Module):
         self.profile_mean.copy_(torch.where(known, mean, 0.0))
         self.profile_sd.copy_(torch.where(known, variance.sqrt(), 1.0))
 
+    @torch.no_grad()
+    def fit_linear(
+        self, scans: Callable[[], Iterable[tuple[Tensor, Tensor]]], at_most: int
+    ) -> None:
+        """Start from a linear code of the training scans; the transformers add nothing yet.
+
+        Parameters
+        ----------
+        scans : function
+            Returns batches (fmri, roi_mask) of the training scans; called three times.
+        at_most : int
+            Tokens that the quantizer is started from.
+        """
+        assert self.linear is not None
+        self.linear.start(lambda: self._cut(scans()), self.quantizer, at_most)
+        for last in (self.head.weight, self.head.bias):
+            last.zero_()
+
+    def _cut(self, scans: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the patches (B, S * R, P) of scans, and which of them are usable."""
+        for fmri, roi_mask in scans:
+            fmri = fmri * sample_mask(roi_mask)
+            yield to_patches(fmri, self.config.patch_size), self.token_mask(roi_mask)
+
     def tokenize(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the code index of every token, shape (B, N) long."""
-        return self.quantizer(self.encode(fmri, roi_mask)).indices
+        return self.quantize(self.encode(fmri, roi_mask), fmri, roi_mask).indices
 
     def decode(self, codes: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the series (B, R, T) that quantized vectors (B, N, D) stand for."""
@@ -266,7 +312,12 @@ class FMRITokenizer(nn.Module):
     def decode_patches(self, codes: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the patches (B, S * R, P), time-major, of quantized vectors (B, N, D)."""
         x = self.decoder_embed(codes) + self.places()
-        return self.head(self.decoder(x, self._bias(roi_mask, x.dtype)))
+        patches = self.head(self.decoder(x, self._sight(roi_mask, x.dtype)))
+        if self.linear is not None:
+            patches = patches + self.linear.decode(
+                codes[..., : self.linear.size], self.token_mask(roi_mask)
+            )
+        return patches
 
     def places(self) -> Tensor:
         """Return what tells the decoder which patch of which region is asked for, (S * R, D)."""
@@ -279,13 +330,12 @@ class FMRITokenizer(nn.Module):
 
     def reconstruct(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return the scans as they come back out of their tokens, shape (B, R, T)."""
-        return self.decode(self.quantizer(self.encode(fmri, roi_mask)).codes, roi_mask)
+        return self(fmri, roi_mask).reconstruction
 
     def forward(self, fmri: Tensor, roi_mask: Tensor | None = None) -> TokenizerOutput:
         """Encode, quantize and reconstruct scans (B, R, T)."""
         features = self.encode(fmri, roi_mask)
-        valid = None if roi_mask is None else self.token_mask(roi_mask)
-        quantized = self.quantizer(features, valid)
+        quantized = self.quantize(features, fmri, roi_mask)
         return TokenizerOutput(features, quantized, self.decode(quantized.codes, roi_mask))
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -43,6 +43,46 @@ class BlockOptions:
     gradient_checkpointing: bool = False  # recompute blocks in the backward pass
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What tokens see: the usable ones of their own and of earlier time steps.
+
+    Attributes
+    ----------
+    steps : int
+        Time steps of equally many tokens each, one after the other.
+    bias : Tensor, shape (B, 1, 1, N), optional
+        Added to the scores of every token: the dtype's minimum where it is not usable.
+    """
+
+    steps: int = 1
+    bias: Tensor | None = None
+
+    @classmethod
+    def of(cls, usable: Tensor, dtype: torch.dtype, steps: int = 1) -> Sight:
+        """Return the sight of tokens of which ``usable`` (B, N) can be seen."""
+        if bool(usable.all()):
+            return cls(steps)
+        bias = torch.zeros(usable.shape, dtype=dtype, device=usable.device)
+        bias.masked_fill_(~usable, torch.finfo(dtype).min)
+        return cls(steps, bias[:, None, None, :])
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> Tensor:
+    """Return what queries read (B, heads, N, d); one time step after the other.
+
+    No score of a later step is computed, and no (N, N) mask is made.
+    """
+    read, size = [], q.shape[2] // sight.steps
+    for step, asking in enumerate(q.split(size, 2), 1):
+        end = step * size
+        bias = None if sight.bias is None else sight.bias[..., :end]
+        read.append(
+            F.scaled_dot_product_attention(asking, k[:, :, :end], v[:, :, :end], attn_mask=bias)
+        )
+    return read[0] if len(read) == 1 else torch.cat(read, 2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention through torch's fused kernel.
 
@@ -63,7 +103,7 @@ class Attention(nn.Module):
             self.q_norm = nn.LayerNorm(width // heads, eps=1e-6)
             self.k_norm = nn.LayerNorm(width // heads, eps=1e-6)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
         """Return the attended features, shape (B, N, D)."""
         B, N, D = x.shape
         qkv = self.qkv(x)
@@ -71,7 +111,7 @@ class Attention(nn.Module):
         q, k, v = qkv[..., : 3 * D].unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, N, D / heads)
+        x = attend(q, k, v, sight)  # (B, heads, N, D / heads)
         x = x.transpose(1, 2)  # (B, N, heads, D / heads)
         if self.gates:
             x = x * gate.sigmoid().view(B, N, self.heads, -1)
@@ -94,9 +134,9 @@ class Block(nn.Module):
         )
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
         """Return the next layer's tokens, shape (B, N, D)."""
-        x = x + self.drop_path(self.attn(self.norm1(x), bias))
+        x = x + self.drop_path(self.attn(self.norm1(x), sight))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -113,13 +153,13 @@ class Blocks(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.gradient_checkpointing = options.gradient_checkpointing
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
         """Return the normalised output tokens, shape (B, N, D)."""
         for block in self.blocks:
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, bias, use_reentrant=False)
+                x = checkpoint(block, x, sight, use_reentrant=False)
             else:
-                x = block(x, bias)
+                x = block(x, sight)
         return self.norm(x)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,24 +90,31 @@ class TokenizerObjective(Objective):
             self.register_buffer("scans_seen", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def start(self, loader: DataLoader, per_code: int = 8) -> None:
+    def start(self, loader: DataLoader, per_code: int = 8, at_least: int = 40_000) -> None:
         """Learn what is fitted rather than trained, from the training scans.
 
-        The mean connectivity, and the codebook's start: k-means over the features.
+        The mean connectivity, the linear code that training goes on from (``data_start``), and the
+        codebook's start: k-means over ``per_code`` vectors per code, and ``at_least`` so many.
         """
         self.eval()
-        if self.tokenizer.config.roi_profile:
-            self.tokenizer.fit_profiles((batch["fmri"], batch["roi_mask"]) for batch in loader)
-        quantizer = self.tokenizer.quantizer
-        if not quantizer.start_vectors:
-            return
-        vectors: list[Tensor] = []
-        for batch in loader:
-            features = self.tokenizer.encode(batch["fmri"], batch["roi_mask"])
-            vectors.append(features[self.tokenizer.token_mask(batch["roi_mask"])])
-            if sum(map(len, vectors)) >= per_code * quantizer.start_vectors:
-                break
-        quantizer.init_codebook(torch.cat(vectors))
+
+        def scans() -> Iterator[tuple[Tensor, Tensor]]:
+            return ((batch["fmri"], batch["roi_mask"]) for batch in loader)
+
+        tokenizer, quantizer = self.tokenizer, self.tokenizer.quantizer
+        if tokenizer.config.roi_profile:
+            tokenizer.fit_profiles(scans())
+        count = max(per_code * quantizer.start_vectors, at_least)
+        if tokenizer.linear is not None:
+            tokenizer.fit_linear(scans, count)
+        elif quantizer.start_vectors:
+            vectors: list[Tensor] = []
+            for fmri, roi_mask in scans():
+                features = tokenizer.encode(fmri, roi_mask)
+                vectors.append(features[tokenizer.token_mask(roi_mask)])
+                if sum(map(len, vectors)) >= count:
+                    break
+            quantizer.init_codebook(torch.cat(vectors))
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weighted sum ``loss`` and its parts, and how the codebook is used."""

@@ -4,9 +4,8 @@ from typing import Any
 
 from fmrilm.config import TokenizerConfig
 from fmrilm.models.quantizers.base import QUANTIZERS, Quantizer, QuantizerOutput
-from fmrilm.models.quantizers.fsq import FiniteScalarQuantizer
+from fmrilm.models.quantizers.fsq import FiniteScalarQuantizer, ResidualFSQ
 from fmrilm.models.quantizers.learned_vq import LearnedVectorQuantizer
-from fmrilm.models.quantizers.residual_fsq import ResidualFSQ
 from fmrilm.models.quantizers.vq import VectorQuantizer
 
 __all__ = [

@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmrilm.models.quantizers.base import QUANTIZERS, Quantizer, QuantizerOutput
+from fmrilm.models.quantizers.base import (
+    QUANTIZERS,
+    Quantizer,
+    QuantizerOutput,
+    as_vectors,
+    fit_output,
+)
 from fmrilm.models.quantizers.kmeans import kmeans, nearest
 
 
@@ -33,7 +39,7 @@ class LearnedVectorQuantizer(Quantizer):
     ) -> None:
         super().__init__()
         self.dim, self.codebook_size, self.beta = dim, codebook_size, beta
-        self.start_vectors = codebook_size
+        self.start_vectors, self.linear_size = codebook_size, code_dim
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim) * 0.02)
@@ -59,3 +65,15 @@ class LearnedVectorQuantizer(Quantizer):
         """Start the codebook from k-means over vectors (n, dim)."""
         self.check_start(x)
         self.codebook.copy_(kmeans(self.project_in(x).float(), self.codebook_size))
+
+    @torch.no_grad()
+    def start_linear(self, numbers: Tensor) -> None:
+        """Let codes be the first numbers (n, K) themselves, brought to mean length 1."""
+        K, size = numbers.shape[1], numbers.square().sum(1).mean().sqrt()
+        self.project_in.weight.zero_()
+        self.project_in.weight[:K, :K] = torch.eye(K) / size
+        self.project_in.bias.zero_()
+        vectors = as_vectors(numbers, self.dim)
+        self.init_codebook(vectors)
+        codes = self.codebook[nearest(self.project_in(vectors), self.codebook)]
+        fit_output(self.project_out, codes, numbers)

@@ -11,8 +11,16 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmrilm.models.quantizers.base import QUANTIZERS, Quantizer, QuantizerOutput
-from fmrilm.models.quantizers.kmeans import kmeans
+from fmrilm.models.quantizers.base import (
+    QUANTIZERS,
+    Quantizer,
+    QuantizerOutput,
+    as_vectors,
+    fit_output,
+)
+from fmrilm.models.quantizers.kmeans import kmeans, nearest
+
+FLATNESS = 3.0  # constant beside numbers of mean length 1, see VectorQuantizer.start_linear
 
 
 @QUANTIZERS.register("vq")
@@ -45,7 +53,7 @@ class VectorQuantizer(Quantizer):
     ) -> None:
         super().__init__()
         self.dim, self.codebook_size, self.decay, self.beta = dim, codebook_size, decay, beta
-        self.start_vectors = codebook_size
+        self.start_vectors, self.linear_size = codebook_size, code_dim - 1
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook: Tensor
@@ -83,6 +91,23 @@ class VectorQuantizer(Quantizer):
         self.codebook.copy_(kmeans(self._unit(x), self.codebook_size, on_sphere=True))
         self.ema_sum.copy_(self.codebook)
         self.ema_count.fill_(1)
+
+    @torch.no_grad()
+    def start_linear(self, numbers: Tensor) -> None:
+        """Let unit vectors tell the first numbers (n, K), with a constant beside them.
+
+        Without the constant a vector and its double would be one code; the larger it is, the
+        flatter the part of the sphere that is in use.
+        """
+        K, size = numbers.shape[1], numbers.square().sum(1).mean().sqrt()
+        self.project_in.weight.zero_()
+        self.project_in.weight[:K, :K] = torch.eye(K) / size
+        self.project_in.bias.zero_()
+        self.project_in.bias[K] = FLATNESS
+        vectors = as_vectors(numbers, self.dim)
+        self.init_codebook(vectors)
+        codes = self.codebook[nearest(self._unit(vectors), self.codebook)]
+        fit_output(self.project_out, codes, numbers)
 
     def _unit(self, x: Tensor) -> Tensor:
         return F.normalize(self.project_in(x).float(), dim=-1)
