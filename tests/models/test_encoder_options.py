@@ -65,7 +65,9 @@ def test_attention_options_are_what_plain_formulas_give(gate, qk_norm):
         if gate == "elementwise":
             out = out * rows[..., 48:][..., part].sigmoid()
         expected[..., part] = out
-    torch.testing.assert_close(attention(x, Sight()), attention.proj(expected), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        attention(x, Sight()), attention.proj(expected), atol=1e-6, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("hidden", [0, 3])

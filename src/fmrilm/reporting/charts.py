@@ -129,30 +129,6 @@ def reliability_chart(
     return frame.render("reliability of the stated confidence")
 
 
-def learning_chart(lines: Sequence[Line]) -> str:
-    """Return AUC over the number of training people, on a logarithmic axis."""
-    people = sorted({float(x) for line in lines for x in np.asarray(line.x)})
-    scores = np.concatenate([np.asarray(line.y, dtype=float) for line in lines])
-    low = min(0.4, float(np.floor(10 * np.nanmin(scores)) / 10))
-    ends = np.log(people[0]) - 0.05, np.log(people[-1]) + 0.05
-    frame = Frame((400, 260), ends, (low, 1), (44, 8, 12, 38))
-    frame.axes([], ticks(low, 1, 5), "people in training", "AUC on the same held-out people")
-    for value in people:
-        x = frame.px(np.log(value))
-        frame.parts.append(
-            f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="222" y2="226"/>'
-            f'<text class="tick" x="{x:.1f}" y="237" text-anchor="middle">{value:g}</text>'
-        )
-    frame.line(Line(ends, [0.5, 0.5], "dash"))
-    for line in lines:
-        x = np.log(np.asarray(line.x, dtype=float))
-        frame.line(Line(x, line.y, line.style, line.name))
-        for a, b in zip(x, np.asarray(line.y, dtype=float), strict=True):
-            if np.isfinite(b):
-                frame.dot(frame.px(a), frame.py(b), line.style, 2.5)
-    return frame.render("learning curves")
-
-
 def usage_chart(counts: np.ndarray) -> str:
     """Return how often each code is used, most frequent first, on a logarithmic scale."""
     used = np.sort(counts[counts > 0])[::-1]
