@@ -154,23 +154,21 @@ def print_descriptions(results: list[DescriptionResult], title: str, console: An
     from rich.table import Table
 
     console = console or make_console()
-    table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
-    gap = "model minus this"
-    for index, name in enumerate(["cohort", "text", *DESCRIBED.values(), gap]):
-        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 1)
     for result in results:
-        table.add_section()
         tag = f"{SYNTHETIC} " if result.synthetic else ""
-        margin = f"{tag}{result.cohort}: {result.n_scans} scans, {result.n_subjects} subjects"
+        counts = f"{result.n_scans} scans of {result.n_subjects} {result.split} subjects"
+        about = f"{title}\n{tag}{result.cohort} · describe: {counts}"
+        table = Table(title=about, title_justify="left", header_style="bold", show_edge=False)
+        table.add_column("text", no_wrap=True)
+        for index, name in enumerate([*DESCRIBED.values(), "model minus this"]):
+            table.add_column(name, justify="right", no_wrap=index in (0, len(DESCRIBED)))
         for found in result.predictors.values():
             scores = [found.metrics[metric] for metric in DESCRIBED]
             others = ["n/a" if math.isnan(one.value) else f"{one.value:.3f}" for one in scores[1:]]
             difference = say(found.difference.get(DIRECTION), signed=True)
             style = "bold" if found.role == MODEL else ""
-            table.add_row(margin, found.title, say(scores[0]), *others, difference, style=style)
-            margin = ""
-    console.print(table)
-    for result in results:
+            table.add_row(found.title, say(scores[0]), *others, difference, style=style)
+        console.print(table)
         if not result.scan_adds:
             words = "the text is no truer of its own scan than of another's"
             console.print(f"{result.cohort} · describe: {words}", style="red")
