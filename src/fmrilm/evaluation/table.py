@@ -15,7 +15,7 @@ from fmrilm.evaluation.results import MODEL, Predictor, TaskResult
 LEAK = "scores as well without the scan: look for a leak"
 SYNTHETIC = "SYNTHETIC"
 FEW_SUBJECTS = 20  # below, the bootstrap over subjects is known to be optimistic
-WIDTH = 120  # of the table where the output is no terminal
+WIDTH = 130  # of the table where the output is no terminal
 
 
 def say(estimate: Estimate | None, signed: bool = False) -> str:
@@ -161,7 +161,9 @@ def print_descriptions(results: list[DescriptionResult], title: str, console: An
         table = Table(title=about, title_justify="left", header_style="bold", show_edge=False)
         table.add_column("text", no_wrap=True)
         for index, name in enumerate([*DESCRIBED.values(), "model minus this"]):
-            table.add_column(name, justify="right", no_wrap=index in (0, len(DESCRIBED)))
+            widest = max(len(word) for word in name.split())
+            whole = index in (0, len(DESCRIBED))  # cells with an interval
+            table.add_column(name, justify="right", min_width=widest, no_wrap=whole)
         for found in result.predictors.values():
             scores = [found.metrics[metric] for metric in DESCRIBED]
             others = ["n/a" if math.isnan(one.value) else f"{one.value:.3f}" for one in scores[1:]]
