@@ -22,16 +22,18 @@ N_ROIS, N_TIMES = 6, 48
 def make_cohort(
     folder: Path, effect: float = 3.0, n_subjects: int = 60, seed: int = 0, sessions: int = 2
 ) -> Cohort:
-    """Regions 0 and 1 are coupled by `effect` in women; two sessions per person, two sites."""
+    """Regions 0 and 1 are coupled in women, 2 and 3 by age; two sessions per person, two sites."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     sex = rng.permutation(np.resize(["M", "F"], n_subjects))
     site = rng.permutation(np.resize(["a", "b"], n_subjects))
+    age = np.random.default_rng(seed + 1000).integers(20, 80, n_subjects)
     names = [f"s{index:03d}" for index in range(n_subjects)]
 
     def series(index: int) -> np.ndarray:
         values = rng.normal(size=(N_ROIS, N_TIMES))
         values[1] += effect * (sex[index] == "F") * values[0]
+        values[3] += 0.5 * effect * (age[index] - 50) / 17 * values[2]
         return values + 0.3
 
     samples = [(names[i], str(s), series(i)) for i in range(n_subjects) for s in range(sessions)]
@@ -44,7 +46,7 @@ def make_cohort(
         source="drawn for a test",
     )
     table = pd.DataFrame({"participant_id": names, "sex": sex, "site": site})
-    table["age"] = rng.integers(20, 80, n_subjects)
+    table["age"] = age
     table.to_csv(folder / "participants.tsv", sep="\t", index=False)
     info = CohortInfo("toy", "A toy.", targets=["sex"], norm="standard_roi", synthetic=True)
     write_info(folder, info)
@@ -52,10 +54,10 @@ def make_cohort(
 
 
 class ScanReader:
-    """Answers from the coupling of regions 0 and 1, or (`reads="text"`) from the prompt."""
+    """Answers from the coupling of regions 0 and 1 (a number: 2 and 3), or from the prompt."""
 
     def __init__(self, reads: str = "scan", text: str = "") -> None:
-        self.reads, self.text, self.calls = reads, text, 0
+        self.reads, self.text, self.calls, self.outputs = reads, text, 0, 2
 
     def score(self, fmri, roi_mask, prompts, candidates):
         self.calls += len(prompts)
@@ -68,6 +70,18 @@ class ScanReader:
         scores = torch.zeros(len(prompts), len(candidates))
         scores[:, 1] = value
         return scores
+
+    def expect(self, fmri, roi_mask, prompts, values):
+        self.calls += len(prompts)
+        middle = (values[0] + values[-1]) / 2
+        if fmri is None:
+            return torch.full((len(prompts),), middle)
+        return middle + 12 * (fmri[:, 2] * fmri[:, 3]).mean(dim=1)
+
+    def classify(self, fmri, roi_mask, prompts):
+        if self.outputs == 1:
+            return 2 * self.expect(fmri, roi_mask, prompts, (0.0, 100.0))[:, None]
+        return self.score(fmri, roi_mask, prompts, ["Male", "Female", "", ""]).log_softmax(-1)
 
     def ask(self, fmri, roi_mask, questions):
         return [self.score(fmri, roi_mask, *question) for question in questions]

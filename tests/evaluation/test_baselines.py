@@ -53,7 +53,7 @@ def test_every_baseline_finds_an_effect_in_what_it_reads(tmp_path, planted, name
         noise = rng.normal(size=(len(part.rows), *shapes.get(feature, (4,)))).astype(np.float32)
         noise[:, :3] += 2.5 * part.labels.reshape(-1, *[1] * (noise.ndim - 1))
         features.append(noise)
-    found = fit_one(BASELINES[name].kind, features, (parts[0].labels, parts[1].labels), 2)
+    found = fit_one(BASELINES[name].classes, features, (parts[0].labels, parts[1].labels), 2)
     assert found.sum(axis=1) == pytest.approx(1)
     assert _auc(question.labels, Answers(found)) > 0.8
 
@@ -120,7 +120,7 @@ def test_answers_are_kept_and_made_anew_when_the_labels_change(tmp_path, monkeyp
     )
     again = baseline_answers(question, 48)
     assert not calls
-    assert (again["fc"].probabilities == first["fc"].probabilities).all()
+    assert (again["fc"].scores == first["fc"].scores).all()
     cohort.table["sex"] = cohort.table["sex"].map({"M": "F", "F": "M"})
     baseline_answers(select(cohort, TASKS["sex"], "test"), 48)
     assert calls

@@ -10,6 +10,7 @@ from fmrilm.evaluation.calibration import (
     fit_temperature,
     prediction_sets,
     reliability,
+    value_report,
 )
 from fmrilm.evaluation.metrics import ece
 
@@ -38,7 +39,8 @@ def test_a_temperature_changes_no_answer():
 def test_scaling_fitted_on_val_lowers_the_calibration_error_of_other_scans():
     p, labels = _calibrated(4000, 2)
     sharp = apply_temperature(p, 0.3)
-    found = calibration_report((sharp[:2000], labels[:2000]), (sharp[2000:], labels[2000:]))
+    found, sure = calibration_report((sharp[:2000], labels[:2000]), (sharp[2000:], labels[2000:]))
+    assert sure.sum() == found["abstention"]["answered"]
     assert found["after"]["ece"] < 0.3 * found["before"]["ece"]
     ones = np.ones((1, 2000))
     assert found["before"]["ece"] == pytest.approx(
@@ -85,3 +87,20 @@ def test_the_coverage_curve_ends_at_the_plain_accuracy():
 def test_reliability_bins_hold_every_scan_once():
     p, labels = _calibrated(300, 5)
     assert sum(row["count"] for row in reliability(p, labels)) == 300
+
+
+def test_the_line_through_predicted_values_and_their_intervals_hold_on_other_scans():
+    rng = np.random.default_rng(3)
+    labels = rng.normal(50, 10, 2000)
+    values = 20 + 0.5 * labels + rng.normal(0, 2, 2000)  # too flat, and off
+    report, columns = value_report((values[:1000], labels[:1000]), (values[1000:], labels[1000:]))
+    assert report["mae_after"] < 0.8 * report["mae_before"]
+    assert report["intervals"]["coverage"] == pytest.approx(0.9, abs=0.03)
+    inside = (columns["value_low"] <= labels[1000:]) & (labels[1000:] <= columns["value_high"])
+    assert inside.mean() == pytest.approx(report["intervals"]["coverage"], abs=1e-4)
+
+
+def test_too_few_validation_scans_give_no_interval_for_a_value():
+    report, columns = value_report((np.arange(5.0), np.arange(5.0)), (np.ones(3), np.ones(3)))
+    assert report["intervals"]["half_width"] is None
+    assert np.isnan(columns["value_low"]).all()

@@ -70,6 +70,6 @@ def test_evaluate_warns_of_a_covariate_that_does_as_well_as_the_model(
     confounded, tmp_path, model, capsys
 ):
     [result] = evaluate([str(make_run(tmp_path / "run", confounded))], n_resamples=100)
-    [warning] = result.scrutiny["confounds"]["warnings"]
+    [warning] = result.scrutiny["warnings"]
     assert warning.startswith("site alone predicts the label")
     assert "site alone" in capsys.readouterr().out

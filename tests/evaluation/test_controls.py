@@ -3,6 +3,8 @@ import pytest
 
 from fmrilm.evaluation.controls import randomise_phases, shuffle_scans, verdict
 from fmrilm.evaluation.intervals import Estimate
+from fmrilm.evaluation.kinds import KINDS
+from fmrilm.evaluation.results import Predictor
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -38,16 +40,35 @@ def test_the_same_seed_shuffles_the_same_way():
     assert (shuffle_scans(subjects, sites, 1) != shuffle_scans(subjects, sites, 2)).any()
 
 
+def _predictors(chance=0.5, **gains):
+    alone = Estimate(chance, chance, chance)
+    return {
+        name: Predictor("control", name, {"auc": alone}, {"auc": gain})
+        for name, gain in gains.items()
+    }
+
+
 def test_the_verdict_follows_the_weakest_difference():
     clear, none = Estimate(0.3, 0.2, 0.4), Estimate(0.02, -0.05, 0.1)
-    assert verdict({"text_only": clear, "shuffled": clear, "zero": none})["scan_adds"] is True
-    found = verdict({"text_only": clear, "shuffled": none})
+    kind = KINDS["classes"]
+    found = verdict(_predictors(text_only=clear, shuffled=clear, zero=none), kind)
+    assert found["scan_adds"] is True
+    found = verdict(_predictors(text_only=clear, shuffled=none), kind)
     assert found["scan_adds"] is False
+    assert found["leak"] is False
     assert found["against"] == "shuffled"
     unknown = Estimate(float("nan"), reason="no scan of class Female in the split")
-    found = verdict({"text_only": unknown, "shuffled": clear})
+    found = verdict(_predictors(text_only=unknown, shuffled=clear), kind)
     assert found["scan_adds"] is None
     assert "Female" in str(found["text"])
+
+
+def test_a_text_that_scores_as_well_is_a_leak_and_one_at_chance_is_none():
+    clear, none = Estimate(0.3, 0.2, 0.4), Estimate(0.02, -0.05, 0.1)
+    kind = KINDS["classes"]
+    assert verdict(_predictors(0.9, text_only=none, shuffled=clear), kind)["leak"] is True
+    assert verdict(_predictors(0.5, text_only=none, shuffled=none), kind)["leak"] is False
+    assert verdict(_predictors(0.9, text_only=clear, shuffled=clear), kind)["leak"] is False
 
 
 @pytest.mark.parametrize("length", [48, 49])

@@ -1,25 +1,52 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import check_estimator
 
+from evaluation_helpers import make_run
 from fmrilm.errors import InputError
 from fmrilm.evaluation.estimators import FMRILMClassifier, FMRILMRegressor, FMRILMTransformer
+from fmrilm.evaluation.runs import Run
 from small import POINTS, ROIS
 
 ESTIMATORS = [FMRILMTransformer, FMRILMClassifier, FMRILMRegressor]
-# The input shape is that of the run, so the checks that make up their own data do not apply.
-CHECKS = [
-    estimator_checks.check_no_attributes_set_in_init,
-    estimator_checks.check_get_params_invariance,
-    estimator_checks.check_set_params,
-    estimator_checks.check_parameters_default_constructible,
-    estimator_checks.check_estimator_repr,
-    estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
-]
+# The checks make up data of a few features, which no run reads: here they are folded into scans
+# of the run's size, and a stand-in takes the place of its model. Left out are:
+SIZE = "the number of features is that of the run, whatever the check gave"
+EXCLUDED = {
+    "check_n_features_in": SIZE,
+    "check_n_features_in_after_fitting": SIZE,
+    "check_transformer_general": SIZE,
+    "check_classifiers_train": SIZE,
+    "check_regressors_train": SIZE,
+    "check_methods_sample_order_invariance": "the model computes in single precision, by batch",
+    "check_methods_subset_invariance": "the model computes in single precision, by batch",
+}
+
+
+class StandIn:
+    tokenizer = SimpleNamespace(token_mask=lambda mask: mask)
+
+    def features(self, fmri, roi_mask):
+        return torch.stack([fmri.mean(2), fmri.std(2), fmri[:, :, 0]], 2)
+
+
+@pytest.fixture
+def folding(monkeypatch, tmp_path, planted):
+    def fold(transformer, scans):
+        if scans.ndim == 1:
+            raise ValueError("Expected 2D array, got 1D array instead. Reshape your data.")
+        return np.resize(scans, (len(scans), *transformer.shape_))
+
+    monkeypatch.setattr(FMRILMTransformer, "_folded", fold)
+    monkeypatch.setattr(Run, "load_model", lambda run: StandIn())
+    return make_run(tmp_path / "run", planted)
 
 
 def _scans(n=48, seed=0):
@@ -31,9 +58,12 @@ def _scans(n=48, seed=0):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-@pytest.mark.parametrize("check", CHECKS)
-def test_scikit_learn_conventions_hold(kind, check):
-    check(kind.__name__, kind())
+def test_the_checks_of_scikit_learn_pass_but_for_those_named(kind, folding):
+    found = check_estimator(kind(folding), expected_failed_checks=EXCLUDED, on_skip=None)
+    passed = [one["check_name"] for one in found if one["status"] == "passed"]
+    assert len(passed) > 35
+    failed = {one["check_name"] for one in found if one["status"] == "xfail"}
+    assert {"check_n_features_in"} <= failed <= set(EXCLUDED)
 
 
 def test_folded_and_flat_scans_give_the_same_vectors(runs):

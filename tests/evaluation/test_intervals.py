@@ -2,12 +2,14 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from fmrilm.evaluation.intervals import (
     Answers,
     Estimate,
     differences,
     estimates,
+    left_out_weights,
     score_samples,
     subject_weights,
 )
@@ -61,7 +63,7 @@ def test_the_paired_difference_is_narrower_than_the_two_intervals_suggest():
     alone = estimates(samples["a"], labels, subjects, CLASSES)["auc"]
     paired = differences(samples["a"], samples["b"], labels, subjects, CLASSES)["auc"]
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
-    assert paired.value == pytest.approx(samples["a"]["auc"][0] - samples["b"]["auc"][0])
+    assert paired.value == pytest.approx(samples["a"]["auc"].score - samples["b"]["auc"].score)
 
 
 def test_a_score_without_a_class_is_nan_with_the_reason():
@@ -93,26 +95,44 @@ def test_repetitions_are_averaged():
     right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
     both = Answers(np.stack([right, wrong]))
     samples = score_samples({"m": both}, labels, labels, {"acc": accuracy}, 5)
-    assert samples["m"]["acc"][0] == 0.5
+    assert samples["m"]["acc"].score == 0.5
 
 
-@pytest.mark.parametrize("true_auc", [0.6, 0.76, 0.9])
-def test_intervals_cover_the_truth_in_93_to_97_percent_of_500_data_sets(true_auc):
-    from scipy.stats import norm
-
-    # Two scans per person that share most of their noise; AUC of the scores is known.
+@pytest.mark.parametrize(("people", "true_auc"), [(30, 0.6), (30, 0.9), (120, 0.76)])
+def test_intervals_cover_the_truth_in_93_to_97_percent_of_500_data_sets(people, true_auc):
+    # One to three scans per person that share most of their noise; AUC of the scores is known.
     distance = np.sqrt(2) * norm.ppf(true_auc)
     rng = np.random.default_rng(int(100 * true_auc))
-    subjects, owner_labels = np.repeat(np.arange(120), 2), np.resize([0, 1], 120)
-    labels = np.repeat(owner_labels, 2)
     hits = 0
     for _ in range(500):
-        own, noise = rng.normal(size=120), rng.normal(size=240)
-        scores = distance * labels + np.sqrt(0.8) * np.repeat(own, 2) + np.sqrt(0.2) * noise
+        subjects = np.repeat(np.arange(people), rng.integers(1, 4, people))
+        labels = np.resize([0, 1], people)[subjects]
+        own, noise = rng.normal(size=people)[subjects], rng.normal(size=len(subjects))
+        scores = distance * labels + np.sqrt(0.8) * own + np.sqrt(0.2) * noise
         samples = score_samples({"m": _answers(scores)}, labels, subjects, {"auc": auc}, 400)
         found = estimates(samples["m"], labels, subjects, CLASSES)["auc"]
         hits += found.low <= true_auc <= found.high
     assert 0.93 <= hits / 500 <= 0.97, hits / 500
+
+
+def test_a_skewed_score_has_an_interval_that_reaches_further_down_than_up():
+    rng = np.random.default_rng(5)
+    labels, subjects = np.resize([0, 1], 40), np.arange(40)
+    samples = score_samples(
+        {"m": _answers(2.2 * labels + rng.normal(size=40))}, labels, subjects, {"auc": auc}
+    )
+    found = estimates(samples["m"], labels, subjects, CLASSES)["auc"]
+    assert found.value - found.low > 1.5 * (found.high - found.value)
+    plain = np.quantile(samples["m"]["auc"].resampled, [0.025, 0.975])
+    assert found.low < plain[0]
+
+
+def test_many_subjects_are_left_out_in_groups():
+    subjects = np.repeat(np.arange(1000), 2)
+    weights = left_out_weights(subjects)
+    assert weights.shape == (200, 2000)
+    assert (weights == 0).sum(axis=0).tolist() == [1] * 2000
+    assert (left_out_weights(np.array(["a", "b", "b"])) == [[0, 1, 1], [1, 0, 0]]).all()
 
 
 def test_all_metrics_of_a_thousand_scans_take_seconds():

@@ -3,7 +3,14 @@ import pytest
 from scipy.stats import kstest
 
 from fmrilm.evaluation.metrics import weighted_auc
-from fmrilm.evaluation.significance import delong, nadeau_bengio, over_seeds, permutation_test
+from fmrilm.evaluation.significance import (
+    correlation_test,
+    delong,
+    nadeau_bengio,
+    over_seeds,
+    paired_test,
+    permutation_test,
+)
 
 
 def _auc(labels, scores):
@@ -69,3 +76,29 @@ def test_the_corrected_interval_is_wider_than_the_naive_one():
         (naive.high - naive.low) * np.sqrt((1 / 5 + 20 / 80) / (1 / 5))
     )
     assert np.isnan(nadeau_bengio(np.array([0.7]), 80, 20).low)
+
+
+def test_the_p_values_of_correlations_are_uniform_without_a_difference_and_small_with_one():
+    rng = np.random.default_rng(3)
+    subjects, found = np.repeat(np.arange(40), 2), []
+    for seed in range(150):
+        labels = np.repeat(rng.normal(size=40), 2)
+        first, second = labels + rng.normal(size=80), 50 + 9 * (labels + rng.normal(size=80))
+        found.append(correlation_test(labels, first, second, subjects, 99, seed).p_value)
+    assert np.mean(np.array(found) <= 0.05) < 0.12
+    assert 0.35 < np.mean(found) < 0.65
+    told = correlation_test(labels, labels + 0.1 * second, rng.normal(size=80), subjects, 199)
+    assert told.p_value == 0.005
+    assert correlation_test(labels, first, np.full(80, 3.0), subjects, 199).p_value < 0.05
+
+
+def test_the_test_of_several_classes_is_that_of_the_mean_auc():
+    rng = np.random.default_rng(4)
+    labels, subjects = np.resize([0, 1, 2], 90), np.arange(90)
+    good = np.eye(3)[labels] + 0.4 * rng.normal(size=(90, 3))
+    bad = rng.normal(size=(90, 3))
+    found = paired_test(labels, good, bad, subjects)
+    expected = [np.mean([_auc(labels == c, s[:, c]) for c in range(3)]) for s in (good, bad)]
+    assert found.difference == pytest.approx(expected[0] - expected[1])
+    assert found.p_value < 0.01
+    assert paired_test(labels, bad, rng.normal(size=(90, 3)), subjects).p_value > 0.01

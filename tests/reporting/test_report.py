@@ -12,9 +12,11 @@ from evaluation_helpers import N_ROIS, N_TIMES, make_cohort, make_run
 from fmrilm.config import TokenizerConfig
 from fmrilm.data.cohort import Cohort
 from fmrilm.errors import InputError
+from fmrilm.evaluation.describing import SHOWN
 from fmrilm.evaluation.evaluate import evaluate
+from fmrilm.evaluation.intervals import Estimate
 from fmrilm.evaluation.metrics import weighted_auc
-from fmrilm.evaluation.results import read_results
+from fmrilm.evaluation.results import Predictor, read_results
 from fmrilm.models.tokenizer import FMRITokenizer
 from fmrilm.reporting.charts import connectivity_chart, roc_band, roc_points
 from fmrilm.reporting.collect import collect
@@ -110,6 +112,22 @@ def test_the_page_is_whole_and_needs_no_network(chain, tmp_path):
     )
 
 
+def test_numbers_and_descriptions_have_their_place_on_the_page(chain, tmp_path):
+    evaluate([str(chain)], tasks="age", n_resamples=100, samples=0)
+    scores = {name: Estimate(0.5, 0.4, 0.6) for name in SHOWN}
+    model = Predictor("model", "fMRI-LM", scores).to_dict()
+    about = {"cohort": "toy", "synthetic": True, "split": "test", "n_scans": 9, "n_subjects": 8}
+    found = {**about, "scan_adds": True, "texts": {}, "predictors": {"model": model}}
+    (chain / "evaluation" / "descriptions.json").write_text(json.dumps([found]))
+    page = report([str(chain)], output=str(tmp_path / "r.html")).read_text()
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    for word in ("Values.", "r and interval", "MAE", "Are the descriptions true?", "ROUGE-L"):
+        assert word in page, word
+    assert "ROC." not in page
+
+
 def test_synthetic_is_said_in_every_heading_of_a_synthetic_cohort(chain, tmp_path):
     page = report([str(chain)], output=str(tmp_path / "r.html")).read_text()
     headings = re.findall(r"<h2.*?</h2>", page, re.S)
@@ -169,7 +187,7 @@ def test_a_task_without_one_class_has_no_roc_but_the_reason(tmp_path, model):
     [result] = read_results(run / "evaluation")
     view = task_view(result)
     assert view["roc"] == ""
-    assert "Female" in view["auc"].reason
+    assert "Female" in view["score"].reason
     assert view["verdict"]["scan_adds"] is None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,19 +12,11 @@ import pandas as pd
 from fmrilm.config import Config
 from fmrilm.evaluation import baselines, controls
 from fmrilm.evaluation.intervals import Answers, differences, estimates, score_samples
-from fmrilm.evaluation.metrics import PRIMARY, UNPARSED, classification_metrics
-from fmrilm.evaluation.questions import Question, prompts_for
-from fmrilm.evaluation.results import (
-    BASELINE,
-    CONTROL,
-    MODEL,
-    Predictor,
-    TaskResult,
-    probability_columns,
-)
+from fmrilm.evaluation.metrics import UNPARSED
+from fmrilm.evaluation.questions import Question, ask, prompts_for
+from fmrilm.evaluation.results import BASELINE, CONTROL, MODEL, Predictor, TaskResult
 from fmrilm.evaluation.scoring import Scorer
 from fmrilm.evaluation.scrutiny import scrutinise
-from fmrilm.evaluation.significance import paired_test
 from fmrilm.tasks import build_prompt
 
 
@@ -37,9 +30,11 @@ class Settings:
     free_text: bool = True
     baselines: str = "standard"  # standard | all | none | names
     controls: str = "standard"  # standard | all
-    scrutiny: bool = True  # calibration and confounds
+    scrutiny: bool = True  # calibration, confounds and fairness
     n_resamples: int = 2000
     seed: int = 0
+    head: bool = False  # the head of the model answers, not its words
+    text_model: str | None = None  # encoder for the BERTScore of descriptions
 
     @property
     def control_names(self) -> tuple[str, ...]:
@@ -73,45 +68,45 @@ def answer_question(
     advance, say : callable
         Told how many scans are done, and what is being done.
     """
-    task, prompts = question.task, prompts_for(question, config)
+    task, kind, prompts = question.task, question.kind, prompts_for(question, config)
 
-    scores = scorer.probabilities(question.rows, prompts, task.candidates, advance=advance)
+    scores = scorer.scores(ask(question, prompts, settings.head), advance=advance)
     texts = [""] * len(question.rows)
-    parsed = np.full(len(question.rows), UNPARSED)
+    parsed = np.full(len(question.rows), kind.unparsed)
     if settings.free_text:
         texts = scorer.texts(question.rows, prompts, advance=advance)
-        found = [task.parse(text) for text in texts]
-        parsed = np.array([UNPARSED if value is None else value for value in found])
-    predicted = scores.argmax(axis=1) if settings.use_allowed_tokens else parsed
+        parsed = np.array([kind.parse(task, text) for text in texts])
     answers = {
-        "model": Answers(scores, predicted),
+        "model": kind.answers(scores, None if settings.use_allowed_tokens else parsed),
         **baselines.baseline_answers(question, scorer.num_timestamp, settings.baselines, say),
         **_controls(question, config, prompts, scorer, settings, advance),
     }
     predictors = compare(answers, question, settings)
-    gains = {name: predictors[name].difference[PRIMARY] for name in settings.control_names}
-    scrutiny = {}
+    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     if settings.scrutiny:
         wordings = settings.controls == "all"
-        scrutiny = scrutinise(question, scores, config, scorer, wordings, say)
+        found, columns = scrutinise(question, scores, config, scorer, settings.head, wordings, say)
     cohort = question.cohort
     return TaskResult(
         cohort=cohort.name,
         synthetic=cohort.info.synthetic,
         source=cohort.info.source,
         task=task.name,
+        kind=kind.name,
         candidates=task.candidates,
         split=question.split,
         n_scans=len(question.rows),
         n_subjects=question.n_subjects,
         n_missing=question.n_missing,
         class_counts=question.class_counts,
+        labels=kind.describe_labels(task, question.labels),
         predictors=predictors,
-        verdict=controls.verdict(gains),
-        free_text=_free_text(parsed, question.labels) if settings.free_text else None,
-        chance=max(question.class_counts.values()) / len(question.rows),
-        scrutiny=scrutiny,
-        predictions=_rows(question, answers["model"], texts, parsed),
+        verdict=controls.verdict(predictors, kind),
+        free_text=_free_text(question, parsed) if settings.free_text else None,
+        answered_by="head" if settings.head else "words",
+        scrutiny=found,
+        predictions=_rows(question, answers["model"], texts, parsed, columns),
         compared=_comparison(question, answers),
     )
 
@@ -125,7 +120,7 @@ def _controls(
     advance: Callable[[int], None],
 ) -> dict[str, Answers]:
     """Return the answers without the scan, or with another one, by name."""
-    candidates, rows = question.task.candidates, question.rows
+    kind, rows = question.kind, question.rows
     # Where all are asked the same, a shuffled scan has been scored already: ten shuffles are free.
     n_shuffles = controls.N_SHUFFLES if len(set(prompts)) == 1 else 1
     sources = [
@@ -135,14 +130,16 @@ def _controls(
     found = {}
     for name in settings.control_names:
         if name == "shuffled":
-            shuffled = [scorer.probabilities(rows[s], prompts, candidates) for s in sources]
-            found[name] = Answers(np.stack(shuffled))
+            asked = ask(question, prompts, settings.head)
+            others = [scorer.scores(replace(asked, rows=rows[source])) for source in sources]
+            found[name] = kind.answers(np.stack(others))
             continue
-        asked, kind = prompts, name
+        told, way = prompts, name
         if name == "sentence":
             sentence = question.cohort.info.description
-            asked, kind = [build_prompt(question.task, 0, sentence)] * len(rows), "text_only"
-        found[name] = Answers(scorer.probabilities(rows, asked, candidates, kind, advance))
+            told, way = [build_prompt(question.task, 0, sentence)] * len(rows), "text_only"
+        scores = scorer.scores(ask(question, told, settings.head), way, advance)
+        found[name] = kind.answers(scores)
     return found
 
 
@@ -150,46 +147,37 @@ def compare(
     answers: dict[str, Answers], question: Question, settings: Settings
 ) -> dict[str, Predictor]:
     """Return the scores of every predictor, and how far the model's (``model``) are from them."""
-    labels, subjects = question.labels, question.subjects
+    labels, subjects, kind = question.labels, question.subjects, question.kind
     classes = question.task.candidates
-    samples = score_samples(
-        answers,
-        labels,
-        subjects,
-        classification_metrics(len(classes)),
-        settings.n_resamples,
-        settings.seed,
-    )
+    metrics = kind.metrics(question.task)
+    samples = score_samples(answers, labels, subjects, metrics, settings.n_resamples, settings.seed)
+    names = {"model": "fMRI-LM", **baselines.titles(kind), **controls.TITLES}
     predictors = {}
     for name, answer in answers.items():
-        is_model, is_control = name == "model", name in controls.TITLES
-        test = None
-        if not is_model and len(classes) == 2:
-            first, second = (a.repetitions()[0][0][:, 1] for a in (answers["model"], answer))
-            test = paired_test(labels == 1, first, second, subjects)
-        difference = (
-            {}
-            if is_model
-            else differences(samples["model"], samples[name], labels, subjects, classes)
-        )
+        found = estimates(samples[name], labels, subjects, classes)
+        if name == "model":
+            predictors[name] = Predictor(MODEL, names[name], found)
+            continue
+        pair = [one.repetitions()[0][0] for one in (answers["model"], answer)]
+        test = kind.test(labels, pair, subjects)
         predictors[name] = Predictor(
-            MODEL if is_model else CONTROL if is_control else BASELINE,
-            {"model": "fMRI-LM", **baselines.TITLES, **controls.TITLES}[name],
-            estimates(samples[name], labels, subjects, classes),
-            difference,
-            float("nan") if test is None else test.p_value,
-            "" if test is None else test.method,
+            CONTROL if name in controls.TITLES else BASELINE,
+            names[name],
+            found,
+            differences(samples["model"], samples[name], labels, subjects, classes),
+            test.p_value,
+            test.method,
         )
     return predictors
 
 
-def _free_text(parsed: np.ndarray, labels: np.ndarray) -> dict[str, int]:
-    read = parsed != UNPARSED
+def _free_text(question: Question, parsed: np.ndarray) -> dict[str, int]:
+    read = (parsed != UNPARSED) & ~np.isnan(parsed)
     return {
         "asked": len(parsed),
         "parsed": int(read.sum()),
         "unparsed": int((~read).sum()),
-        "right": int((parsed == labels).sum()),
+        "right": int(question.kind.is_right(question.labels, parsed).sum()),
     }
 
 
@@ -198,38 +186,42 @@ def _identity(question: Question) -> pd.DataFrame:
     table = table.reset_index(drop=True)
     table.insert(0, "cohort", question.cohort.name)
     table["task"] = question.task.name
-    table["label"] = [question.task.classes[label] for label in question.labels]
+    classes = question.task.classes
+    table["label"] = [classes[one] if classes else f"{one:g}" for one in question.labels]
     return table
 
 
-def _rows(question: Question, model: Answers, texts: list[str], parsed: np.ndarray) -> pd.DataFrame:
-    """Return one row per scan: label, probabilities, answer, free text and what it was read as."""
-    names = question.task.candidates
-    [(probabilities, predicted)] = model.repetitions()
+def _rows(
+    question: Question,
+    model: Answers,
+    texts: list[str],
+    parsed: np.ndarray,
+    columns: dict[str, Any],
+) -> pd.DataFrame:
+    """Return one row per scan: label, scores, answer, free text and what it was read as."""
+    task, kind = question.task, question.kind
+    [(scores, predicted)] = model.repetitions()
     table = _identity(question)
-    table["answer"] = [names[label] for label in question.labels]
-    for index, column in enumerate(probability_columns(names)):
-        table[column] = probabilities[:, index]
-    table["predicted"] = [_word(names, index) for index in predicted]
-    table["text"] = texts
-    table["parsed"] = [_word(names, index) for index in parsed]
-    return table
-
-
-def _word(names: list[str], index: int) -> str:
-    return "unparsed" if index == UNPARSED else names[index]
+    table["answer"] = [kind.word(task, label) for label in question.labels]
+    told = {
+        **kind.columns(task, scores),
+        "predicted": [kind.word(task, one) for one in predicted],
+        **columns,
+        "text": texts,
+        "parsed": [kind.word(task, one) for one in parsed],
+    }
+    return pd.concat([table, pd.DataFrame(told)], axis=1)
 
 
 def _comparison(question: Question, answers: dict[str, Answers]) -> pd.DataFrame:
-    """Return the probabilities of every other predictor, one row per scan and predictor."""
+    """Return the scores of every other predictor, one row per scan and predictor."""
     tables = []
     for name, found in answers.items():
         if name == "model":
             continue
         table = _identity(question)
         table["predictor"] = name
-        probabilities, _ = found.repetitions()[0]
-        for index, column in enumerate(probability_columns(question.task.candidates)):
-            table[column] = probabilities[:, index]
-        tables.append(table)
+        scores, _ = found.repetitions()[0]
+        columns = pd.DataFrame(question.kind.columns(question.task, scores))
+        tables.append(pd.concat([table, columns], axis=1))
     return pd.concat(tables, ignore_index=True)

@@ -39,25 +39,27 @@ def log_odds(model: Any, prompt: str, candidates: Sequence[str], answer: int) ->
     """
     import torch
 
+    question = model.text.prompt_ids(prompt)
+    answers = [model.text.answer_ids(candidate, end=False) for candidate in candidates]
+    starts = {tuple(ids[:-1]) for ids in answers}  # one-word answers are all read off one pass
+
     def target(fmri: torch.Tensor, roi_mask: torch.Tensor) -> torch.Tensor:
         features = model.tokenizer.encode(fmri, roi_mask)
         if model.config.lm.fmri_input == "quantized":
             features = model.tokenizer.quantize(features, fmri, roi_mask).codes
-        scores = []
-        for candidate in candidates:
-            # The loss is a mean over equally long answers; row by row it is that row's.
-            ids = model.text.answer_ids(candidate, end=False)
-            row = model.text.batch([model.text.prompt_ids(prompt)], [ids])
-            rows = [
-                -model(
-                    **row,
-                    fmri=fmri[b : b + 1],
-                    roi_mask=roi_mask[b : b + 1],
-                    features=features[b : b + 1],
-                )
-                for b in range(len(fmri))
-            ]
-            scores.append(torch.stack(rows))
+        scan = model.project(fmri, roi_mask, features)
+        logp = {}
+        for start in starts:
+            batch = model.text.batch([[*question, *start]] * len(fmri))
+            output, _, _ = model.read(
+                *(batch[name].to(model.device) for name in ("input_ids", "attention_mask")),
+                scan,
+                roi_mask,
+                logits_to_keep=len(start) + 1,
+                use_cache=False,
+            )
+            logp[start] = output.logits.float().log_softmax(-1)  # (B, K, V)
+        scores = [logp[tuple(ids[:-1])][:, range(len(ids)), ids].mean(1) for ids in answers]
         table = torch.stack(scores, 1)  # (B, C)
         others = [index for index in range(len(candidates)) if index != answer]
         return table[:, answer] - table[:, others].mean(1)

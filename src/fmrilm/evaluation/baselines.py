@@ -19,38 +19,63 @@ from fmrilm.errors import InputError
 from fmrilm.evaluation.covariates import design, known_covariates
 from fmrilm.evaluation.features import SHORT, extract, square
 from fmrilm.evaluation.intervals import Answers
-from fmrilm.evaluation.linear import KINDS, LinearBaseline
+from fmrilm.evaluation.kinds import KINDS, Kind
+from fmrilm.evaluation.linear import KINDS as LINEAR_KINDS
+from fmrilm.evaluation.linear import LinearBaseline, LinearValues
 from fmrilm.evaluation.neural import fit_predict
 from fmrilm.evaluation.questions import Question, select
 
-VERSION = 2  # part of the cache key: raise it when a baseline changes
+VERSION = 3  # part of the cache key: raise it when a baseline changes
 N_COMPONENTS = 50
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One plain model: what it reads, and how it is fitted."""
+    """One plain model: what it reads, and how it is fitted to classes and to numbers."""
 
-    title: str
+    reads: str
     feature: str  # an entry of FEATURES, or "covariates"
-    kind: str  # logistic | ridge | svm | pca | mean_mlp | brainnet
+    classes: str  # logistic | ridge | svm | pca | mean_mlp | brainnet
+    values: str = ""  # linear | pca | mean_mlp | brainnet; empty: not for numbers
     lengths: str = "any"  # long: connectivity can be estimated; short: it cannot
 
+    def model(self, kind: Kind) -> str:
+        """Return how it is fitted to a kind of answer; empty if it is not."""
+        return self.values if kind.is_number else self.classes
 
+    def title(self, kind: Kind) -> str:
+        """Return its name in a table."""
+        model = self.model(kind)
+        if model in ("mean_mlp", "brainnet"):
+            return self.reads
+        return f"{self.reads} + {MODEL_TITLES.get(model, MODEL_TITLES[kind.plain])}"
+
+
+MODEL_TITLES = {"logistic": "logistic", "ridge": "ridge", "linear": "ridge", "svm": "linear SVM"}
 BASELINES = {
-    "covariates": Baseline("covariates + logistic", "covariates", "logistic"),
-    "fc": Baseline("FC + logistic", "fc", "logistic", "long"),
-    "values": Baseline("window values + logistic", "values", "logistic", "short"),
-    "region_means": Baseline("region means + logistic", "region_means", "logistic"),
-    "fc_ridge": Baseline("FC + ridge", "fc", "ridge", "long"),
-    "fc_svm": Baseline("FC + linear SVM", "fc", "svm", "long"),
-    "values_svm": Baseline("window values + SVM", "values", "svm", "short"),
-    "pca": Baseline("PCA of the series + logistic", "values", "pca"),
-    "mean_mlp": Baseline("mean-MLP", "series", "mean_mlp"),
-    "brainnet": Baseline("BrainNetCNN, small", "fc", "brainnet", "long"),
+    "covariates": Baseline("covariates", "covariates", "logistic", "linear"),
+    "fc": Baseline("FC", "fc", "logistic", "linear", "long"),
+    "values": Baseline("window values", "values", "logistic", "linear", "short"),
+    "region_means": Baseline("region means", "region_means", "logistic", "linear"),
+    "fc_ridge": Baseline("FC", "fc", "ridge", "", "long"),
+    "fc_svm": Baseline("FC", "fc", "svm", "", "long"),
+    "values_svm": Baseline("window values", "values", "svm", "", "short"),
+    "pca": Baseline("PCA of the series", "values", "pca", "pca"),
+    "mean_mlp": Baseline("mean-MLP", "series", "mean_mlp", "mean_mlp"),
+    "brainnet": Baseline("BrainNetCNN, small", "fc", "brainnet", "brainnet", "long"),
 }
 STANDARD = ("covariates", "fc", "values", "region_means")
-TITLES = {"majority": "majority class", **{name: b.title for name, b in BASELINES.items()}}
+
+
+def titles(kind: Kind) -> dict[str, str]:
+    """Return the names of all baselines in a table of one kind of answer."""
+    return {
+        "majority": kind.uninformed_title,
+        **{name: one.title(kind) for name, one in BASELINES.items()},
+    }
+
+
+TITLES = titles(KINDS["classes"])
 
 
 def choose(question: Question, length: int, which: str = "standard") -> list[str]:
@@ -78,7 +103,11 @@ def choose(question: Question, length: int, which: str = "standard") -> list[str
                 f"{', '.join(BASELINES)}"
             )
     fits = "short" if length < SHORT else "long"
-    chosen = [name for name in asked if BASELINES[name].lengths in ("any", fits)]
+    chosen = [
+        name
+        for name in asked
+        if BASELINES[name].lengths in ("any", fits) and BASELINES[name].model(question.kind)
+    ]
     if not known_covariates(question):
         chosen = [name for name in chosen if BASELINES[name].feature != "covariates"]
     return chosen
@@ -91,6 +120,8 @@ def baseline_answers(
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Answers]:
     """Return the answers of the baselines to ``question``, by name; ``majority`` is always there.
+
+    For a number ``majority`` is the mean of the training scans.
 
     Parameters
     ----------
@@ -106,7 +137,7 @@ def baseline_answers(
     Raises
     ------
     InputError
-        If train or val is empty, or train has scans of one class only.
+        If train or val is empty, or all training labels are the same.
     """
     train = select(question.cohort, question.task, "train")
     if len(np.unique(train.labels)) < 2:
@@ -115,9 +146,8 @@ def baseline_answers(
             "no baseline can be fitted"
         )
     val = select(question.cohort, question.task, "val")
-    n_classes = len(question.task.classes)
-    shares = np.bincount(train.labels, minlength=n_classes) / len(train.labels)
-    answers = {"majority": Answers(np.tile(shares, (len(question.rows), 1)))}
+    kind = question.kind
+    guess = kind.uninformed(question.task, train.labels, len(question.rows))
     length = min(length, question.cohort.store.shape(int(question.rows[0]))[1])
     names = choose(question, length, which)
     path = _cache_path(question, train, val, length)
@@ -127,13 +157,14 @@ def baseline_answers(
         say(f"baselines of {question.cohort.name} · {question.task.name}")
         cached.update(fit_baselines(missing, train, val, question, length))
         _write(path, cached)
-    return {**answers, **{name: Answers(cached[name]) for name in names}}
+    scores = {"majority": guess, **{name: cached[name] for name in names}}
+    return {name: kind.answers(found) for name, found in scores.items()}
 
 
 def fit_baselines(
     names: Sequence[str], train: Question, val: Question, asked: Question, length: int
 ) -> dict[str, np.ndarray]:
-    """Return the class probabilities (n, C) of each named baseline for the scans of ``asked``."""
+    """Return the scores (n, C) of each named baseline for the scans of ``asked``."""
     parts = (train, val, asked)
     wanted = sorted({BASELINES[name].feature for name in names} - {"covariates"})
     features = [extract(part.cohort, part.rows, length, wanted) for part in parts]
@@ -143,10 +174,10 @@ def fit_baselines(
             found["covariates"] = design(part, columns, train.rows)
     return {
         name: fit_one(
-            BASELINES[name].kind,
+            BASELINES[name].model(asked.kind),
             [found[BASELINES[name].feature] for found in features],
             (train.labels, val.labels),
-            len(asked.task.classes),
+            len(asked.task.classes) or None,
         )
         for name in names
     }
@@ -156,9 +187,11 @@ def fit_one(
     kind: str,
     features: Sequence[np.ndarray],
     labels: tuple[np.ndarray, np.ndarray],
-    n_classes: int,
+    n_classes: int | None,
 ) -> np.ndarray:
     """Return class probabilities (n, C) of the third set of features, by one kind of model.
+
+    Without classes predicted values (n, 1).
 
     Parameters
     ----------
@@ -168,7 +201,7 @@ def fit_one(
         Of train, val and the scans that are asked about; the first axis is the scans.
     labels : two ndarrays
         Of train and val.
-    n_classes : int
+    n_classes : int, optional
     """
     inputs, val_inputs, asked = features
     if kind == "pca":
@@ -178,7 +211,10 @@ def fit_one(
         count = min(N_COMPONENTS, *inputs.shape)
         pca = PCA(count, svd_solver="randomized", random_state=0).fit(inputs)
         inputs, val_inputs, asked = (pca.transform(x) for x in (inputs, val_inputs, asked))
-    if kind in (*KINDS, "pca"):
+    if kind in (*LINEAR_KINDS, "linear", "pca"):
+        if n_classes is None:
+            values = LinearValues().fit(inputs, labels[0], val_inputs, labels[1])
+            return values.predict(asked)[:, None]
         model = LinearBaseline("logistic" if kind == "pca" else kind)
         return model.fit(inputs, labels[0], val_inputs, labels[1]).predict_proba(asked, n_classes)
     if kind == "brainnet":
@@ -194,7 +230,8 @@ def _cache_path(question: Question, train: Question, val: Question, length: int)
     about = [VERSION, question.cohort.fingerprint(), question.cohort.scaler.norm, length]
     digest = hashlib.sha256(json.dumps(about).encode())
     for part in (train, val, question):
-        digest.update(np.concatenate([part.rows, part.labels]).astype(np.int64).tobytes())
+        digest.update(part.rows.astype(np.int64).tobytes())
+        digest.update(part.labels.astype(np.float64).tobytes())
         columns = known_covariates(part)
         digest.update(part.cohort.table[columns].iloc[part.rows].to_csv(index=False).encode())
     name = f"{question.task.name}_{question.split}_{digest.hexdigest()[:16]}.npz"

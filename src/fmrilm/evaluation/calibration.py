@@ -108,13 +108,19 @@ def reliability(
 
 def calibration_report(
     val: tuple[np.ndarray, np.ndarray], asked: tuple[np.ndarray, np.ndarray]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Return calibration before and after temperature scaling, abstention and prediction sets.
 
     Parameters
     ----------
     val, asked : (probabilities (n, C), labels (n,))
         What is fitted on, and what is read.
+
+    Returns
+    -------
+    report : dict
+    answered : ndarray of bool, shape (n,)
+        Where the model is sure enough to answer.
     """
     temperature = fit_temperature(*val)
     scaled_val = apply_temperature(val[0], temperature)
@@ -132,7 +138,7 @@ def calibration_report(
         }
         for when, p in (("before", asked[0]), ("after", scaled))
     }
-    return {
+    report = {
         "temperature": round(temperature, 4),
         "n_val": len(val[1]),
         **scores,
@@ -155,3 +161,48 @@ def calibration_report(
             for c, a in zip(coverage, accuracy, strict=True)
         ],
     }
+    return report, answered
+
+
+def value_report(
+    val: tuple[np.ndarray, np.ndarray], asked: tuple[np.ndarray, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what a line fitted on val does to predicted values, and 90% prediction intervals.
+
+    The intervals are split conformal: as wide as the errors on val say (Lei et al. 2018,
+    arXiv 1604.04173); empty where there are too few validation scans for the guarantee.
+
+    Parameters
+    ----------
+    val, asked : (predicted (n,), labels (n,))
+
+    Returns
+    -------
+    report : dict
+    columns : dict of str to ndarray, shape (n,)
+        ``value_low`` and ``value_high``.
+    """
+    centred = val[0] - val[0].mean()
+    spread = float((centred**2).sum())
+    slope = float(centred @ val[1] / spread) if spread > 0 else 0.0
+    intercept = float(val[1].mean() - slope * val[0].mean())
+    errors = np.sort(np.abs(val[0] - val[1]))
+    rank = int(np.ceil((len(errors) + 1) * (1 - ALPHA)))
+    half = float(errors[rank - 1]) if rank <= len(errors) else float("inf")
+    inside = np.abs(asked[0] - asked[1]) <= half
+    line = slope * asked[0] + intercept
+    known = np.isfinite(half)
+    report = {
+        "n_val": len(val[1]),
+        "slope": round(slope, 4),
+        "intercept": round(intercept, 4),
+        "mae_before": round(float(np.abs(asked[0] - asked[1]).mean()), 4),
+        "mae_after": round(float(np.abs(line - asked[1]).mean()), 4),
+        "intervals": {
+            "wanted_coverage": 1 - ALPHA,
+            "half_width": round(half, 4) if known else None,
+            "coverage": round(float(inside.mean()), 4) if known else None,
+        },
+    }
+    edge = half if known else float("nan")
+    return report, {"value_low": asked[0] - edge, "value_high": asked[0] + edge}

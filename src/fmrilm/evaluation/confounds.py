@@ -1,4 +1,4 @@
-"""Could site, motion, age or sex explain the score? And is it the same for everyone?"""
+"""Could site, motion, age or sex explain the score?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmrilm.evaluation.baselines import fit_one
 from fmrilm.evaluation.covariates import COVARIATES, design, known_covariates
-from fmrilm.evaluation.intervals import Answers, estimates, score_samples
-from fmrilm.evaluation.linear import LinearBaseline
-from fmrilm.evaluation.metrics import PRIMARY, auc
+from fmrilm.evaluation.intervals import estimates, score_samples
+from fmrilm.evaluation.kinds import Kind
 from fmrilm.evaluation.questions import Question, select
 
 MIN_SCANS = 8  # of a stratum, to be scored
@@ -20,17 +20,18 @@ AGE_BANDS = 3
 FEW = 500  # resamples: these are many small estimates
 
 
-def _estimate(question: Question, probabilities: np.ndarray, keep: np.ndarray) -> dict[str, Any]:
+def _estimate(question: Question, scores: np.ndarray, keep: np.ndarray) -> dict[str, Any]:
+    """Return the primary score of some of the scans."""
+    kind, task = question.kind, question.task
     labels, subjects = question.labels[keep], question.subjects[keep]
-    samples = score_samples(
-        {"model": Answers(probabilities[keep])}, labels, subjects, {PRIMARY: auc}, FEW
-    )
-    found = estimates(samples["model"], labels, subjects, question.task.candidates)[PRIMARY]
+    metrics = {kind.primary: kind.metrics(task)[kind.primary]}
+    samples = score_samples({"model": kind.answers(scores[keep])}, labels, subjects, metrics, FEW)
+    found = estimates(samples["model"], labels, subjects, task.candidates)[kind.primary]
     return {"n_scans": int(keep.sum()), **found.to_dict()}
 
 
 def predictability(question: Question) -> dict[str, Any]:
-    """Return the AUC with which each covariate alone predicts the label (fitted on train).
+    """Return how well each covariate alone predicts the label (fitted on train): AUC, or r.
 
     What can be predicted from motion or site alone, a model may have read off motion or site.
     """
@@ -40,9 +41,9 @@ def predictability(question: Question) -> dict[str, Any]:
     found = {}
     for name in known_covariates(question):
         inputs = [design(part, [name], train.rows) for part in (train, val, question)]
-        model = LinearBaseline().fit(inputs[0], train.labels, inputs[1], val.labels)
-        answers = model.predict_proba(inputs[2], len(question.task.classes))
-        found[name] = _estimate(question, answers, everyone)
+        labels, n_classes = (train.labels, val.labels), len(question.task.classes) or None
+        scores = fit_one(question.kind.plain, inputs, labels, n_classes)
+        found[name] = _estimate(question, scores, everyone)
     return found
 
 
@@ -67,33 +68,30 @@ def strata(question: Question) -> dict[str, np.ndarray]:
     return found
 
 
-def by_stratum(question: Question, probabilities: np.ndarray) -> dict[str, Any]:
-    """Return the AUC within every stratum, and the largest gap between two strata of a kind.
+def by_stratum(question: Question, scores: np.ndarray) -> dict[str, Any]:
+    """Return the primary score within every stratum; ``None`` stands for no value.
 
     Strata with fewer than eight scans are counted, not scored.
     """
     found: dict[str, Any] = {}
     for name, groups in strata(question).items():
-        scores: dict[str, Any] = {}
+        found[name] = {"groups": {}}
         for group in np.unique(groups):
             keep = groups == group
-            if keep.sum() < MIN_SCANS:
-                scores[str(group)] = {"n_scans": int(keep.sum()), "reason": "too few scans"}
-            else:
-                scores[str(group)] = _estimate(question, probabilities, keep)
-        known = [s["value"] for s in scores.values() if s.get("value") is not None]
-        gap = round(max(known) - min(known), 6) if len(known) > 1 else None
-        found[name] = {"groups": scores, "gap": gap}
+            about = {"n_scans": int(keep.sum()), "reason": "too few scans"}
+            if keep.sum() >= MIN_SCANS:
+                about = _estimate(question, scores, keep)
+            found[name]["groups"][str(group)] = about
     return found
 
 
 def residualised(
-    question: Question, probabilities: np.ndarray, val: Question, val_probabilities: np.ndarray
+    question: Question, scores: np.ndarray, val: Question, val_scores: np.ndarray
 ) -> dict[str, Any]:
-    """Return the AUC of what is left of the model's score when covariates are regressed out.
+    """Return the primary score of what is left of the answers when covariates are regressed out.
 
-    The regression of the log-odds of each class on the covariates is fitted on the validation
-    scans.
+    The regression of the log-odds of each class (or of the value) on the covariates is fitted on
+    the validation scans.
     """
     names = known_covariates(question)
     if not names:
@@ -106,10 +104,7 @@ def residualised(
     )
     if len(val.rows) <= val_inputs.shape[1] + 2:
         return {"reason": f"{len(val.rows)} validation scans are too few for the regression"}
-    scores, val_scores = (
-        np.log(np.clip(p, 1e-9, 1)) - np.log(np.clip(1 - p, 1e-9, 1))
-        for p in (probabilities, val_probabilities)
-    )
+    scores, val_scores = (question.kind.linked(found) for found in (scores, val_scores))
     one = np.ones((len(val_inputs), 1))
     weights, *_ = np.linalg.lstsq(np.hstack([val_inputs, one]), val_scores, rcond=None)
     left = scores - np.hstack([inputs, np.ones((len(inputs), 1))]) @ weights
@@ -117,17 +112,18 @@ def residualised(
     return {"covariates": names, **_estimate(question, left, everyone)}
 
 
-def warnings(report: dict[str, Any], score: float) -> list[str]:
+def warnings(report: dict[str, Any], score: float, kind: Kind) -> list[str]:
     """Return sentences on covariates that predict the label nearly as well as the model does."""
     found = []
     for name, estimate in report["predictability"].items():
         value = estimate.get("value")
         if value is None or math.isnan(score):
             continue
-        clear = (estimate.get("low") or 0) > 0.5
+        clear = (estimate.get("low") or 0) > kind.chance
         if clear and value >= score - 0.05:
             found.append(
-                f"{name} alone predicts the label with AUC {value:.3f}, the model {score:.3f}: "
+                f"{name} alone predicts the label with {kind.primary_title} {value:.3f}, the model "
+                f"{score:.3f}: "
                 "the score may rest on it"
             )
     return found

@@ -10,9 +10,14 @@ A model that reads the scan falls to chance in all of them; one that does not ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from fmrilm.evaluation.intervals import Estimate
+if TYPE_CHECKING:
+    from fmrilm.evaluation.kinds import Kind
+    from fmrilm.evaluation.results import Predictor
 
 STANDARD = ("text_only", "shuffled", "zero")
 EXTENDED = (*STANDARD, "phase", "sentence")
@@ -98,27 +103,37 @@ def randomise_phases(series: np.ndarray, seed: int) -> np.ndarray:
     return np.fft.irfft(spectrum * phases, n=length, axis=1).astype(series.dtype)
 
 
-def verdict(gains: dict[str, Estimate]) -> dict[str, object]:
-    """Return whether the scan adds to the score, from the differences to the controls.
+def verdict(predictors: Mapping[str, Predictor], kind: Kind) -> dict[str, object]:
+    """Return whether the scan adds to the score, and whether the text gives the answer away.
 
     Parameters
     ----------
-    gains : dict
-        Control name -> score of the model minus that of the control, with its interval.
+    predictors : mapping
+        Name -> scores, and how far the model's are from them.
+    kind : Kind
+        Of the answers: which score decides.
 
     Returns
     -------
     dict
-        ``scan_adds``: True, False, or None where it cannot be said; ``text``: in words.
+        ``scan_adds``: True, False, or None where it cannot be said; ``leak``: the text alone
+        scores above chance and as well as with the scan; ``text``: in words.
     """
-    decisive = {name: gains[name] for name in DECISIVE if name in gains}
-    unknown = [gain for gain in decisive.values() if np.isnan(gain.low)]
-    if not decisive or unknown:
+    gains = {n: predictors[n].difference[kind.primary] for n in DECISIVE if n in predictors}
+    unknown = [gain for gain in gains.values() if np.isnan(gain.low)]
+    if not gains or unknown:
         reason = unknown[0].reason if unknown else "no control was run"
-        return {"scan_adds": None, "text": f"cannot be said: {reason}"}
-    worst = min(decisive, key=lambda name: decisive[name].low)
-    gain = decisive[worst]
-    adds = gain.low > 0
+        return {"scan_adds": None, "leak": False, "text": f"cannot be said: {reason}"}
+    worst = min(gains, key=lambda name: gains[name].low)
+    gain = gains[worst]
+    adds = bool(gain.low > 0)
     words = "the scan adds" if adds else "the scan adds nothing that can be shown:"
     text = f"{words} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {TITLES[worst]}"
-    return {"scan_adds": bool(adds), "text": text, "against": worst, **gain.to_dict()}
+    alone = predictors["text_only"].metrics[kind.primary]
+    leak = bool(alone.low > kind.chance and gains["text_only"].low <= 0)
+    if leak:
+        text = (
+            f"the text alone scores as well ({kind.primary_title} {alone.value:.3f}): the scan "
+            "adds nothing, look for a leak in the prompt"
+        )
+    return {"scan_adds": adds, "leak": leak, "text": text, "against": worst, **gain.to_dict()}

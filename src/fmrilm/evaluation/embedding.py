@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from fmrilm.evaluation.scoring import Scorer
 
-POOLINGS = ("answer", "mean")
+POOLINGS = ("answer", "mean", "tokens")
 
 
 def embed_batch(
@@ -26,14 +26,17 @@ def embed_batch(
         With the mark of the scan.
     pooling : str
         ``answer``: the language model's last hidden state where the answer begins; ``mean``: the
-        encoder's features averaged over the usable tokens, without the language model.
+        encoder's features averaged over the usable tokens, without the language model; ``tokens``:
+        those features one after the other, zero where a token is not usable.
     """
     import torch
 
     with torch.inference_mode():
-        if pooling == "mean":
+        if pooling in ("mean", "tokens"):
             features = model.features(fmri, roi_mask)
             valid = model.tokenizer.token_mask(roi_mask)[:, :, None].float()
+            if pooling == "tokens":
+                return (features * valid).flatten(1).cpu().numpy()
             pooled = (features * valid).sum(1) / valid.sum(1).clamp_min(1)
             return pooled.double().cpu().numpy()
         batch = model.text.batch([model.text.prompt_ids(prompt)] * len(fmri))

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
 from fmrilm.errors import InputError
 from fmrilm.evaluation.embedding import POOLINGS, embed_batch
@@ -75,18 +76,33 @@ class FMRILMTransformer(TransformerMixin, BaseEstimator):
 
     def _check(self, X: np.ndarray) -> np.ndarray:
         """Return scans of shape (n, R, T); rows of R * T values are folded."""
-        scans = np.asarray(X, dtype=np.float32)
+        scans = check_array(
+            X,
+            dtype=np.float32,
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_all_finite="allow-nan",
+            input_name="X",
+            estimator=self,
+        )
+        return self._folded(scans)
+
+    def _folded(self, scans: np.ndarray) -> np.ndarray:
         rois, times = self.shape_
         if scans.ndim == 2 and scans.shape[1] == rois * times:
-            scans = scans.reshape(len(scans), rois, times)
+            return scans.reshape(len(scans), rois, times)
         if scans.ndim != 3 or scans.shape[1:] != self.shape_:
             raise InputError(
-                f"scans have shape {np.shape(X)}, the run reads (n, {rois}, {times}) or rows of "
+                f"scans have shape {scans.shape}, the run reads (n, {rois}, {times}) or rows of "
                 f"{rois * times} values"
             )
-        if np.isinf(scans).any():
-            raise InputError("scans hold Inf: clean or drop them")
         return scans
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True  # a region that holds NaN is absent
+        tags.input_tags.three_d_array = True
+        return tags
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return one vector per scan, shape (n, D).
@@ -144,6 +160,12 @@ class _Probe(BaseEstimator):
         self.pipeline_ = make_pipeline(features, StandardScaler(), self._linear()).fit(X, y)
         self.n_features_in_ = features.n_features_in_
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True  # a region that holds NaN is absent
+        tags.input_tags.three_d_array = True
+        return tags
+
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return one prediction per scan, shape (n,)."""
         check_is_fitted(self, "pipeline_")
@@ -170,7 +192,9 @@ class FMRILMClassifier(ClassifierMixin, _Probe):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> FMRILMClassifier:
         """Fit on scans (n, R, T) or (n, R * T) and their classes (n,)."""
-        self._fit(X, np.asarray(y))
+        if y is not None:  # scikit-learn says what is wrong with none
+            check_classification_targets(y)
+        self._fit(X, y)
         self.classes_ = self.pipeline_.classes_
         return self
 
@@ -190,5 +214,5 @@ class FMRILMRegressor(RegressorMixin, _Probe):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> FMRILMRegressor:
         """Fit on scans (n, R, T) or (n, R * T) and their values (n,)."""
-        self._fit(X, np.asarray(y, dtype=float))
+        self._fit(X, y if y is None else column_or_1d(y, warn=True))
         return self

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fmrilm.errors import InputError
-from fmrilm.evaluation.attribution import (
-    RegionMap,
-    Target,
-    integrated_gradients,
-    log_odds,
-    occlusion,
-    randomise_weights,
-    reference_scan,
-)
+from fmrilm.evaluation.attribution import log_odds, randomise_weights
 from fmrilm.evaluation.brain_picture import draw_map
+from fmrilm.evaluation.connections import (
+    pairs_of_networks,
+    planted_pairs,
+    recovery,
+    recovery_line,
+)
+from fmrilm.evaluation.maps import explain_connections, explain_regions, read_group
 from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
+from fmrilm.evaluation.region_tables import network_table, region_table, write_nifti
 from fmrilm.evaluation.runs import note_reading, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.registry import suggest
 
-if TYPE_CHECKING:
-    from fmrilm.data.cohort import Cohort
-
-BATCH = 4
+SHOWN = 10  # pairs of networks that are printed
 
 
 def explain(
@@ -48,7 +44,10 @@ def explain(
     Writes ``regions.tsv`` (each region's share of the difference in log-odds between the groups,
     by integrated gradients), ``networks.tsv`` (also what is lost when a network is taken away),
     ``attribution.png``, ``attribution.json`` (completeness; likeness to the map of the model with
-    its weights shuffled, which should be near zero) and, with a label image, a NIfTI.
+    its weights shuffled, which should be near zero) and, with a label image, a NIfTI. Of a model
+    that is given the connectivity also ``network_pairs.tsv`` and ``connections.npy``: the same for
+    pairs of networks and single connections. On a synthetic cohort it is said how many of the
+    planted pairs are found.
 
     Parameters
     ----------
@@ -92,6 +91,8 @@ def explain(
     check_shape(cohort, vq.num_rois, vq.num_timestamp, length)
     question = select(cohort, tasks_of(cohort, opened.config, [task] if task else [])[0], split)
     names = question.task.candidates
+    if not question.task.classes:
+        raise InputError(f"task {question.task.name!r} asks for a number: name one with answers")
     if answer is not None and answer not in names:
         raise InputError(f"unknown answer {answer!r}{suggest(answer, names)}; one of: {names}")
     index = names.index(answer) if answer is not None else len(names) - 1
@@ -99,25 +100,49 @@ def explain(
     model = opened.load_model()
     prompt = prompts_for(question, opened.config)[0]
     scorer = Scorer(model, cohort, vq.num_timestamp, length=length)
-    found, facts = explain_rows(model, scorer, question, rows, prompt, index, steps)
+    group = read_group(scorer, question, rows, index, vq.roi_profile)
+    models = [model, randomise_weights(model)]
+    targets = [log_odds(each, prompt, names, index) for each in models]
     folder = Path(output) if output else opened.folder / f"explanation_{question.task.name}"
     folder.mkdir(parents=True, exist_ok=True)
     if split == "test":
         note_reading(opened, [f"{cohort.name}:{question.task.name}"])
-    table = region_table(cohort, found)
-    networks = network_table(table, facts.pop("occlusion"))
+
+    atlas = cohort.atlas
+    found, lost, facts = explain_regions(targets, group, atlas, steps)
+    table = region_table(atlas, found)
+    networks = network_table(table, lost)
     table.to_csv(folder / "regions.tsv", sep="\t", index=False, float_format="%.6g")
     networks.to_csv(folder / "networks.tsv", sep="\t", index=False, float_format="%.6g")
-    facts = {"cohort": cohort.name, "synthetic": cohort.info.synthetic, **facts}
-    facts |= {"task": question.task.name, "answer": names[index], "split": split}
+    print(networks.to_string(index=False, float_format="%.3f"))
+    pairs = None
+    if vq.roi_profile and atlas.network_names:
+        tokenizers = [each.tokenizer for each in models]
+        pairs, edges, more = explain_connections(targets, tokenizers, group, atlas, steps)
+        pairs.to_csv(folder / "network_pairs.tsv", sep="\t", index=False, float_format="%.6g")
+        np.save(folder / "connections.npy", np.stack([edges.contrast, edges.z]).astype(np.float32))
+        print(pairs.head(SHOWN).to_string(index=False, float_format="%.3f"))
+        planted = planted_pairs(cohort, question.task.column)
+        if planted:
+            more["planted"] = recovery(pairs, edges.z, pairs_of_networks(atlas), planted)
+            print(recovery_line(more["planted"]))
+        facts["connections"] = more
+    facts = {
+        "cohort": cohort.name,
+        "synthetic": cohort.info.synthetic,
+        "task": question.task.name,
+        "answer": names[index],
+        "split": split,
+        "n_scans": len(rows),
+        **facts,
+    }
     text = json.dumps(facts, indent=2)
     (folder / "attribution.json").write_text(text + "\n", encoding="utf-8")
     tag = "SYNTHETIC " if cohort.info.synthetic else ""
     title = f"{tag}{cohort.name} · {question.task.name}: what speaks for {names[index]}"
-    draw_map(folder / "attribution.png", cohort.atlas, found.contrast, networks, title)
+    draw_map(folder / "attribution.png", atlas, found.contrast, networks, title, pairs)
     if labels_img is not None:
         write_nifti(Path(labels_img), table, folder / "attribution.nii.gz")
-    print(networks.to_string(index=False, float_format="%.3f"))
     print(f"likeness to the map with shuffled weights: {facts['randomised_correlation']:.2f}")
     print(f"explanation in {folder}")
     return table
@@ -138,113 +163,3 @@ def pick(question: Question, index: int, samples: int) -> np.ndarray:
                 f"one of the groups of {question.task.name!r}; explain another split"
             )
     return np.concatenate(chosen)
-
-
-def explain_rows(
-    model: Any,
-    scorer: Scorer,
-    question: Question,
-    rows: np.ndarray,
-    prompt: str,
-    index: int,
-    steps: int,
-) -> tuple[RegionMap, dict[str, Any]]:
-    """Return the region map, and completeness, sanity check and occlusion by network."""
-    from scipy.stats import spearmanr
-
-    candidates = question.task.candidates
-    has, subjects = question.labels[rows] == index, question.subjects[rows]
-    scans, masks = (part.numpy() for part in scorer.batch(question.rows[rows].tolist()))
-    references = np.stack(
-        [
-            reference_scan(scan, int(r), model.tokenizer.config.roi_profile)
-            for scan, r in zip(scans, rows, strict=True)
-        ]
-    )
-    networks = _networks(question.cohort)
-
-    def shares(target: Target) -> tuple[np.ndarray, np.ndarray]:
-        parts = [
-            integrated_gradients(
-                target, scans[s : s + BATCH], masks[s : s + BATCH], references[s : s + BATCH], steps
-            )
-            for s in range(0, len(rows), BATCH)
-        ]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-
-    target = log_odds(model, prompt, candidates, index)
-    found, change = shares(target)
-    found_map = RegionMap.from_shares(found, has, subjects)
-    shuffled, _ = shares(log_odds(randomise_weights(model), prompt, candidates, index))
-    other = RegionMap.from_shares(shuffled, has, subjects)
-    lost = {name: np.zeros(0) for name in networks}
-    for s in range(0, len(rows), BATCH):
-        part = occlusion(target, scans[s : s + BATCH], masks[s : s + BATCH], networks)
-        lost = {name: np.concatenate([lost[name], part[name]]) for name in networks}
-    likeness = spearmanr(found_map.contrast, other.contrast).statistic
-    size = np.abs(change).mean()
-    return found_map, {
-        "n_scans": len(rows),
-        "completeness_error": float(np.abs(found.sum(1) - change).mean() / max(size, 1e-12)),
-        "randomised_correlation": float(np.nan_to_num(likeness)),
-        "occlusion": {
-            name: float(values[has].mean() - values[~has].mean()) for name, values in lost.items()
-        },
-    }
-
-
-def _networks(cohort: Cohort) -> dict[str, np.ndarray]:
-    atlas = cohort.atlas
-    return {name: atlas.members(name) for name in atlas.network_names}
-
-
-def region_table(cohort: Cohort, found: RegionMap) -> pd.DataFrame:
-    """Return one row per region, most telling first."""
-    atlas = cohort.atlas
-    table = pd.DataFrame(
-        {
-            "label": atlas.labels,
-            "name": atlas.names,
-            "network": atlas.networks,
-            "contrast": found.contrast,
-            "z": found.z,
-        }
-    )
-    return table.sort_values("contrast", ascending=False, kind="stable").reset_index(drop=True)
-
-
-def network_table(regions: pd.DataFrame, lost: dict[str, float]) -> pd.DataFrame:
-    """Return one row per network: share of all contrast, mean per region, loss when taken away."""
-    total = float(regions["contrast"].sum())
-    groups = regions[regions["network"] != ""].groupby("network")["contrast"]
-    table = pd.DataFrame({"regions": groups.size(), "mean": groups.mean(), "sum": groups.sum()})
-    table["share"] = table["sum"] / total if abs(total) > 1e-12 else np.nan
-    table["lost_without"] = [lost.get(name, np.nan) for name in table.index]
-    return table.sort_values("mean", ascending=False).reset_index()
-
-
-def write_nifti(labels_img: Path, regions: pd.DataFrame, path: Path) -> None:
-    """Write each region's contrast into its voxels.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no label image.
-    InputError
-        If the image has none of the atlas' labels.
-    """
-    if not labels_img.is_file():
-        raise FileNotFoundError(f"{labels_img} not found: give the label image of the atlas")
-    import nibabel
-
-    image = nibabel.Nifti1Image.from_filename(labels_img)
-    labels = np.asarray(image.dataobj).astype(int)
-    filled = np.zeros(labels.shape, dtype=np.float32)
-    hits = 0
-    for label, value in zip(regions["label"], regions["contrast"], strict=True):
-        voxels = (labels == int(label)) & (labels != 0)  # 0 is outside the brain
-        hits += bool(voxels.any())
-        filled[voxels] = value
-    if hits == 0:
-        raise InputError(f"{labels_img} has none of the atlas' region labels")
-    nibabel.save(nibabel.Nifti1Image(filled, image.affine), path)

@@ -15,14 +15,43 @@ PENALTIES = {
 }
 
 
-@dataclass
-class LinearBaseline:
-    """Standardise, then logistic regression, a ridge classifier or a linear SVM.
+class _Scaled:
+    """Features standardised on the training scans, in the span of these.
 
     With more features than scans the problem is solved in the span of the training scans, which
     gives the same answer (the penalised weights lie in it) at the cost of n x n instead of p.
-    Missing features (nan) are set to the mean of the training scans. The decisions of ridge and
-    SVM become probabilities by a logistic curve fitted on the validation scans (Platt).
+    Missing features (nan) are set to the mean of the training scans.
+    """
+
+    def _learn_scale(self, features: np.ndarray) -> np.ndarray:
+        """Learn centre, scale and basis on the training scans, and return them projected."""
+        observed = ~np.isnan(features)
+        counts = np.maximum(observed.sum(axis=0), 1)
+        self.mean_ = np.where(observed, features, 0).sum(axis=0) / counts
+        centred = np.where(observed, features - self.mean_, 0.0)
+        scale = np.sqrt((centred**2).sum(axis=0) / counts)
+        self.scale_ = np.where(scale > 0, scale, np.inf)  # a constant feature says nothing
+        scaled = centred / self.scale_
+        self.basis_ = None
+        if scaled.shape[1] > scaled.shape[0]:
+            squared, vectors = np.linalg.eigh((scaled @ scaled.T).astype(float))
+            kept = squared > squared.max() * 1e-9
+            self.basis_ = scaled.T @ (vectors[:, kept] / np.sqrt(squared[kept]))  # (p, rank)
+            scaled = scaled @ self.basis_
+        self.norm_ = max(float(np.sqrt((scaled**2).sum(axis=1).mean())), 1e-12)
+        return scaled / self.norm_
+
+    def _project(self, features: np.ndarray) -> np.ndarray:
+        centred = np.where(np.isnan(features), 0.0, features - self.mean_) / self.scale_
+        return (centred if self.basis_ is None else centred @ self.basis_) / self.norm_
+
+
+@dataclass
+class LinearBaseline(_Scaled):
+    """Standardise, then logistic regression, a ridge classifier or a linear SVM.
+
+    The decisions of ridge and SVM become probabilities by a logistic curve fitted on the
+    validation scans (Platt).
 
     Attributes
     ----------
@@ -56,28 +85,6 @@ class LinearBaseline:
                 best, self.penalty_, self.model_, self.curve_ = loss, penalty, model, curve
         return self
 
-    def _learn_scale(self, features: np.ndarray) -> np.ndarray:
-        """Learn centre, scale and basis on the training scans, and return them projected."""
-        observed = ~np.isnan(features)
-        counts = np.maximum(observed.sum(axis=0), 1)
-        self.mean_ = np.where(observed, features, 0).sum(axis=0) / counts
-        centred = np.where(observed, features - self.mean_, 0.0)
-        scale = np.sqrt((centred**2).sum(axis=0) / counts)
-        self.scale_ = np.where(scale > 0, scale, np.inf)  # a constant feature says nothing
-        scaled = centred / self.scale_
-        self.basis_ = None
-        if scaled.shape[1] > scaled.shape[0]:
-            squared, vectors = np.linalg.eigh((scaled @ scaled.T).astype(float))
-            kept = squared > squared.max() * 1e-9
-            self.basis_ = scaled.T @ (vectors[:, kept] / np.sqrt(squared[kept]))  # (p, rank)
-            scaled = scaled @ self.basis_
-        self.norm_ = max(float(np.sqrt((scaled**2).sum(axis=1).mean())), 1e-12)
-        return scaled / self.norm_
-
-    def _project(self, features: np.ndarray) -> np.ndarray:
-        centred = np.where(np.isnan(features), 0.0, features - self.mean_) / self.scale_
-        return (centred if self.basis_ is None else centred @ self.basis_) / self.norm_
-
     def _probabilities(self, model: Any, curve: Any, inputs: np.ndarray) -> np.ndarray:
         if curve is None:
             if hasattr(model, "predict_proba"):
@@ -97,6 +104,43 @@ class LinearBaseline:
         inputs = self._project(features)
         probabilities[:, self.classes_] = self._probabilities(self.model_, self.curve_, inputs)
         return probabilities
+
+
+@dataclass
+class LinearValues(_Scaled):
+    """Standardise, then ridge regression of a number.
+
+    Attributes
+    ----------
+    penalty_ : float
+        Chosen on the validation scans by squared error.
+    """
+
+    penalties: tuple[float, ...] = PENALTIES["ridge"]
+    penalty_: float = field(init=False, default=float("nan"))
+
+    def fit(
+        self,
+        features: np.ndarray,
+        values: np.ndarray,
+        val_features: np.ndarray,
+        val_values: np.ndarray,
+    ) -> LinearValues:
+        """Fit on ``features`` (n, p), choosing the penalty on the validation scans."""
+        from sklearn.linear_model import Ridge
+
+        inputs, val_inputs = self._learn_scale(features), self._project(val_features)
+        best = np.inf
+        for penalty in self.penalties:
+            model = Ridge(alpha=penalty).fit(inputs, values)
+            loss = float(((model.predict(val_inputs) - val_values) ** 2).mean())
+            if loss < best:
+                best, self.penalty_, self.model_ = loss, penalty, model
+        return self
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return the predicted values, shape (n,)."""
+        return np.asarray(self.model_.predict(self._project(features)), dtype=float)
 
 
 def _build(kind: str, penalty: float) -> Any:

@@ -223,7 +223,8 @@ _COMMON: dict[str, Metric] = {
 }
 _PROBABILITY: dict[str, Metric] = {"brier": brier, "log_loss": log_loss, "ece": ece}
 PRIMARY = "auc"
-NEEDS_EVERY_CLASS = ("auc", "balanced_accuracy", "f1", "pr_auc", "mcc")
+NEEDS_EVERY_CLASS = ("auc", "balanced_accuracy", "f1", "pr_auc", "mcc", "quadratic_kappa")
+NEEDS_SPREAD = ("r", "r2", "spearman")
 
 
 def classification_metrics(n_classes: int) -> dict[str, Metric]:
@@ -236,6 +237,8 @@ def undefined_reason(name: str, labels: np.ndarray, classes: list[str]) -> str:
     """Return why a metric is nan on these labels; empty if it is defined."""
     if len(labels) == 0:
         return "no labelled scan"
+    if name in NEEDS_SPREAD:
+        return "all labels in the split are the same" if np.ptp(labels) == 0 else ""
     absent = [text for index, text in enumerate(classes) if not (labels == index).any()]
     if name == "sensitivity":
         absent = [text for text in absent if text == classes[1]]

@@ -74,10 +74,12 @@ def fit_predict(
     train: tuple[np.ndarray, np.ndarray],
     val: tuple[np.ndarray, np.ndarray],
     asked: np.ndarray,
-    n_classes: int,
+    n_classes: int | None,
     seed: int = 0,
 ) -> np.ndarray:
     """Return class probabilities of ``asked``, shape (n, C), by the epoch that is best on val.
+
+    Without classes predicted values, shape (n, 1).
 
     Parameters
     ----------
@@ -86,34 +88,73 @@ def fit_predict(
     train, val : (inputs, labels)
     asked : ndarray
         Inputs of the scans that are asked about.
-    n_classes : int
+    n_classes : int, optional
     seed : int
     """
     import torch
-    from torch.nn import functional as F
 
-    inputs, labels = (torch.from_numpy(np.asarray(part)) for part in train)
-    val_inputs, val_labels = (torch.from_numpy(np.asarray(part)) for part in val)
+    inputs, val_inputs = (torch.from_numpy(np.asarray(part[0])) for part in (train, val))
+    target = _Classes() if n_classes is not None else _Values(train[1])
+    labels, val_labels = target.encode(train[1]), target.encode(val[1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         build = mean_mlp if kind == "mean_mlp" else brainnet
-        model = build(inputs.shape[1], n_classes)
+        model = build(inputs.shape[1], n_classes or 1)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
         best, waited, kept = np.inf, 0, copy.deepcopy(model.state_dict())
         for _ in range(EPOCHS):
             model.train()
             for part in torch.randperm(len(inputs)).split(BATCH):
                 optimizer.zero_grad()
-                F.cross_entropy(model(inputs[part]), labels[part]).backward()
+                target.loss(model(inputs[part]), labels[part]).backward()
                 optimizer.step()
-            loss = float(F.cross_entropy(_predict(model, val_inputs), val_labels))
+            loss = float(target.loss(_predict(model, val_inputs), val_labels))
             waited += 1
             if loss < best - 1e-4:
                 best, waited, kept = loss, 0, copy.deepcopy(model.state_dict())
             if waited > PATIENCE:
                 break
         model.load_state_dict(kept)
-        return _predict(model, torch.from_numpy(asked)).softmax(-1).double().numpy()
+        return target.decode(_predict(model, torch.from_numpy(asked)).double().numpy())
+
+
+class _Classes:
+    """Labels are classes, outputs logits."""
+
+    def encode(self, labels: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(np.asarray(labels))
+
+    def loss(self, output: Any, labels: Any) -> Any:
+        from torch.nn import functional as F
+
+        return F.cross_entropy(output, labels)
+
+    def decode(self, output: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax
+
+        return softmax(output, axis=1)
+
+
+class _Values:
+    """Labels are numbers, the output the standardised number."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.mean, self.spread = float(labels.mean()), max(float(labels.std()), 1e-9)
+
+    def encode(self, labels: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy((labels - self.mean) / self.spread).float()
+
+    def loss(self, output: Any, labels: Any) -> Any:
+        from torch.nn import functional as F
+
+        return F.mse_loss(output[:, 0], labels)
+
+    def decode(self, output: np.ndarray) -> np.ndarray:
+        return output * self.spread + self.mean
 
 
 def _predict(model: Any, inputs: Any) -> Any:

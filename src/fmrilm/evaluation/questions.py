@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fmrilm.errors import InputError
+from fmrilm.evaluation.kinds import Kind, kind_of
+from fmrilm.evaluation.scoring import HEAD, Asked
 from fmrilm.tasks import TASKS, Task, build_prompt
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ class Question:
     ----------
     rows : ndarray of int, shape (n,)
         Positions of the scans in the cohort's store.
-    labels : ndarray of int, shape (n,)
-        Class of each scan, a position in ``task.classes``.
+    labels : ndarray, shape (n,)
+        Class of each scan, a position in ``task.classes`` (int); of a number task the number.
     subjects, sites : ndarray of str, shape (n,)
     n_missing : int
         Scans of the split without a label, left out.
@@ -49,8 +51,15 @@ class Question:
         return len(np.unique(self.subjects))
 
     @property
+    def kind(self) -> Kind:
+        """How its answers are scored."""
+        return kind_of(self.task)
+
+    @property
     def class_counts(self) -> dict[str, int]:
-        """Scans per answer."""
+        """Scans per answer; empty for a number."""
+        if not self.task.classes:
+            return {}
         counts = np.bincount(self.labels, minlength=len(self.task.classes))
         return dict(zip(self.task.candidates, counts.tolist(), strict=True))
 
@@ -61,18 +70,17 @@ def select(cohort: Cohort, task: Task, split: str) -> Question:
     Raises
     ------
     InputError
-        If the split is empty or none of its scans has a label, the label column is absent, or a
-        label is none of the task's.
+        If the task has neither classes nor numbers, the split is empty or none of its scans has a
+        label, the label column is absent, or a label is none of the task's.
     """
-    if not task.classes:
-        raise InputError(f"task {task.name!r} has no classes to score; use it for generation only")
+    kind = kind_of(task)
     rows = cohort.indices(split)
     column = cohort.labels(task.column)
     try:
-        classes = [task.class_index(label) for label in column.iloc[rows]]
+        found = [kind.label(task, label) for label in column.iloc[rows]]
     except ValueError as error:
         raise InputError(f"{cohort.name}: {error}; correct the column {task.column!r}") from None
-    keep = np.array([found is not None for found in classes], dtype=bool)
+    keep = np.array([label is not None for label in found], dtype=bool)
     if not keep.any():
         raise InputError(
             f"{cohort.name}: no scan of the {split} split has a label in {task.column!r}; "
@@ -84,7 +92,7 @@ def select(cohort: Cohort, task: Task, split: str) -> Question:
         task,
         split,
         rows[keep],
-        np.array([found for found in classes if found is not None], dtype=int),
+        np.array([label for label in found if label is not None]),
         table["subject_id"].to_numpy(dtype=str),
         site_of(table),
         int((~keep).sum()),
@@ -118,6 +126,12 @@ def prompts_for(question: Question, config: Config, variant: int = 0) -> list[st
     return prompts
 
 
+def ask(question: Question, prompts: Sequence[str], head: bool = False) -> Asked:
+    """Return what a model is asked; with ``head`` its head answers, not its words."""
+    how = HEAD if head else question.kind.how
+    return Asked(question.rows, prompts, tuple(question.task.candidates), how)
+
+
 def tasks_of(cohort: Cohort, config: Config, asked: Sequence[str] = ()) -> list[Task]:
     """Return the tasks to score on ``cohort``.
 
@@ -134,10 +148,10 @@ def tasks_of(cohort: Cohort, config: Config, asked: Sequence[str] = ()) -> list[
     targets = config.datasets[cohort.name].targets if cohort.name in config.datasets else []
     for names in (config.instruct.tasks, targets, cohort.info.targets):
         tasks = [TASKS[name] for name in names]
-        found = [task for task in tasks if task.classes and task.column in cohort.table.columns]
+        found = [task for task in tasks if task.candidates and task.column in cohort.table.columns]
         if found:
             return found
-    known = ", ".join(name for name, task in TASKS.items() if task.classes)
+    known = ", ".join(name for name, task in TASKS.items() if task.candidates)
     raise InputError(
         f"nothing to ask of cohort {cohort.name!r}: name tasks with --tasks (known: {known})"
     )

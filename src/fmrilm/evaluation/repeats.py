@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fmrilm.evaluation.intervals import Estimate
+from fmrilm.evaluation.intervals import Answers, Estimate, estimates, score_samples
 from fmrilm.evaluation.linear import LinearBaseline
-from fmrilm.evaluation.metrics import auc
+from fmrilm.evaluation.metrics import PRIMARY, auc
 from fmrilm.evaluation.significance import nadeau_bengio
 
 FRACTIONS = (0.7, 0.1, 0.2)
 MIN_SITE_SCANS = 10
+FEW = 500  # resamples: a site has few people
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,32 @@ class Scans:
     sites: np.ndarray
     n_classes: int
 
-    def score(self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> float:
-        """Return the AUC of logistic regression on one feature; nan where train lacks a class."""
+    def predict(
+        self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray
+    ) -> np.ndarray | None:
+        """Return what logistic regression on one feature answers, (n, C); None without a class."""
         values, labels = self.features[name], self.labels
         if len(np.unique(labels[train])) < self.n_classes:
-            return float("nan")
+            return None
         model = LinearBaseline().fit(values[train], labels[train], values[val], labels[val])
-        found = model.predict_proba(values[test], self.n_classes)
+        return model.predict_proba(values[test], self.n_classes)
+
+    def score(self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> float:
+        """Return the AUC of logistic regression on one feature; nan where train lacks a class."""
+        found = self.predict(name, train, val, test)
+        if found is None:
+            return float("nan")
         ones = np.ones((1, len(test)))
-        return float(auc(labels[test], found, found.argmax(1), ones)[0])
+        return float(auc(self.labels[test], found, found.argmax(1), ones)[0])
+
+    def estimate(self, found: np.ndarray | None, test: np.ndarray) -> Estimate:
+        """Return the AUC of answers (n, C) to the scans ``test`` with its bootstrap interval."""
+        if found is None:
+            return Estimate(float("nan"), reason="a class is missing in training")
+        labels, subjects = self.labels[test], self.subjects[test]
+        samples = score_samples({"": Answers(found)}, labels, subjects, {PRIMARY: auc}, FEW)
+        classes = [str(index) for index in range(self.n_classes)]
+        return estimates(samples[""], labels, subjects, classes)[PRIMARY]
 
 
 def grouped_split(
@@ -78,7 +96,7 @@ def repeated_splits(scans: Scans, n_repeats: int = 5) -> dict[str, dict[str, obj
     return found
 
 
-def leave_site_out(scans: Scans) -> dict[str, dict[str, float]]:
+def leave_site_out(scans: Scans) -> dict[str, dict[str, Estimate]]:
     """Return, per feature and site, the AUC on that site of a model that never saw it.
 
     The penalty is chosen on a tenth of the other sites' people. Sites with fewer than ten scans,
@@ -92,7 +110,7 @@ def leave_site_out(scans: Scans) -> dict[str, dict[str, float]]:
     ]
     if len(np.unique(scans.sites)) < 2:
         return {}
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Estimate]] = {}
     for name in scans.features:
         found[name] = {}
         for site in sites:
@@ -100,8 +118,8 @@ def leave_site_out(scans: Scans) -> dict[str, dict[str, float]]:
             outside = ~np.isin(scans.subjects, scans.subjects[test])
             train, val, rest = grouped_split(scans, 0, (0.9, 0.1, 0.0))
             train = np.concatenate([train, rest])
-            score = scans.score(name, train[outside[train]], val[outside[val]], test)
-            found[name][str(site)] = score
+            answers = scans.predict(name, train[outside[train]], val[outside[val]], test)
+            found[name][str(site)] = scans.estimate(answers, test)
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fmrilm.evaluation.intervals import Estimate
+from fmrilm.evaluation.kinds import KINDS, Kind, probability_columns
 
 MODEL, BASELINE, CONTROL = "model", "baseline", "control"
 
@@ -28,7 +29,7 @@ class Predictor:
     difference : dict of str to Estimate
         Score of the model minus this one's, paired; empty for the model itself.
     p_value : float
-        Of the paired test of the two AUCs, two-sided; nan where there is none.
+        Of the paired test of the two primary scores, two-sided; nan where there is none.
     test : str
         Which test that is.
     """
@@ -79,16 +80,18 @@ class TaskResult:
     synthetic: bool
     source: str
     task: str
+    kind: str  # of its answers, an entry of KINDS
     candidates: list[str]
     split: str
     n_scans: int
     n_subjects: int
     n_missing: int
-    class_counts: dict[str, int]
+    class_counts: dict[str, int]  # empty for a number
+    labels: str  # what they are, in words
     predictors: dict[str, Predictor]
     verdict: dict[str, Any]
     free_text: dict[str, Any] | None
-    chance: float  # accuracy of always answering the most frequent class
+    answered_by: str = "words"  # or head
     scrutiny: dict[str, Any] = field(default_factory=dict)  # calibration, confounds, wordings
     predictions: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
     compared: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
@@ -96,6 +99,11 @@ class TaskResult:
     def of_role(self, role: str) -> dict[str, Predictor]:
         """Return the predictors of one role, in order."""
         return {name: found for name, found in self.predictors.items() if found.role == role}
+
+    @property
+    def style(self) -> Kind:
+        """How the answers are scored and shown."""
+        return KINDS[self.kind]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into ``metrics.json``."""
@@ -148,8 +156,16 @@ def write_results(folder: Path, run: str, results: list[TaskResult]) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(_to_json(content) + "\n", encoding="utf-8")
+
+
+def print_json(content: Any) -> None:
+    """Print content as JSON to standard output."""
+    print(_to_json(content))
+
+
+def _to_json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_results(folder: Path) -> list[TaskResult]:
@@ -178,11 +194,6 @@ def read_results(folder: Path) -> list[TaskResult]:
             TaskResult(**{**found.__dict__, "predictions": tables[0], "compared": tables[1]})
         )
     return results
-
-
-def probability_columns(candidates: list[str]) -> list[str]:
-    """Return the columns of ``predictions.csv`` that hold the candidates' probabilities."""
-    return [f"p_{name}" for name in candidates]
 
 
 def probabilities_of(table: pd.DataFrame, candidates: list[str]) -> np.ndarray:

@@ -43,13 +43,22 @@ def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int, length: str =
         check_length(cohort, 0, cohort.store.shape(0)[1], num_timestamp, length)
 
 
+CHOICE, NUMBER, HEAD = "choice", "number", "head"
+
+
 @dataclass(frozen=True)
 class Asked:
-    """One question about several scans: a prompt for each, the same answers for all."""
+    """One question about several scans: a prompt for each, the same answers for all.
+
+    ``how`` it is answered: ``choice`` (a probability per candidate), ``number`` (the expected
+    value, the candidates being numbers) or ``head`` (what the head of the model says: a probability
+    per candidate, or with a head of one output the value).
+    """
 
     rows: np.ndarray
     prompts: Sequence[str]
     candidates: tuple[str, ...]
+    how: str = CHOICE
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class _Wanted:
     row: int
     prompt: str
     candidates: tuple[str, ...]
+    how: str
 
 
 class Scorer:
@@ -130,20 +140,26 @@ class Scorer:
     ) -> np.ndarray:
         """Return the probability of each candidate, shape (n, C): softmax of their scores.
 
+        See :meth:`scores`.
+        """
+        return self.scores(Asked(rows, prompts, tuple(candidates)), kind, advance)
+
+    def scores(
+        self, asked: Asked, kind: str = "scan", advance: Advance = lambda count: None
+    ) -> np.ndarray:
+        """Return what the model answers, shape (n, C); of a number its value, shape (n, 1).
+
         Parameters
         ----------
-        rows : ndarray of int, shape (n,)
-            Scans in the store, one per prompt.
-        prompts : sequence of n str
-        candidates : sequence of C str
+        asked : Asked
         kind : str
             ``scan``, ``zero`` (every region zero), ``phase`` (phases randomised) or ``text_only``
             (no scan).
         advance : callable
             Told how many more of the n are done.
         """
-        keys = self.read([Asked(rows, prompts, tuple(candidates))], kind, advance)
-        return np.stack([self._known[key] for key in keys[0]])
+        [keys] = self.read([asked], kind, advance)
+        return np.stack([self._known[key] for key in keys])
 
     def read(
         self, asked: Sequence[Asked], kind: str = "scan", advance: Advance = lambda count: None
@@ -167,11 +183,11 @@ class Scorer:
                     continue
                 of_scan = wanted.setdefault(key[:2], [])
                 if all(other.key != key for other in of_scan):
-                    of_scan.append(_Wanted(key, int(row), prompt, one.candidates))
+                    of_scan.append(_Wanted(key, int(row), prompt, one.candidates, one.how))
         advance(seen - sum(len(of_scan) for of_scan in wanted.values()))
         alike: dict[Hashable, list[list[_Wanted]]] = {}  # scans of which the same is asked
         for of_scan in wanted.values():
-            alike.setdefault(tuple(w.candidates for w in of_scan), []).append(of_scan)
+            alike.setdefault(tuple((w.candidates, w.how) for w in of_scan), []).append(of_scan)
         for scans in alike.values():
             for start in range(0, len(scans), self.batch_size):
                 self._read_batch(scans[start : start + self.batch_size], kind, advance)
@@ -188,7 +204,7 @@ class Scorer:
             advance(len(column))
 
     def _keys(self, asked: Asked, kind: str) -> list[tuple[Hashable, ...]]:
-        prompts, answers = asked.prompts, asked.candidates
+        prompts, answers = asked.prompts, (asked.candidates, asked.how)
         if kind == "text_only":
             return [(kind, prompt, answers) for prompt in prompts]
         if kind == "zero":  # only which regions are usable is left of the scan
@@ -198,20 +214,45 @@ class Scorer:
         return [(kind, int(r), p, answers) for r, p in zip(asked.rows, prompts, strict=True)]
 
     def _ask(self, columns: Sequence[Sequence[_Wanted]], kind: str) -> list[np.ndarray]:
+        """Return the scores of the questions in ``columns``, each about the same scans."""
         import torch
 
-        questions = [([one.prompt for one in column], column[0].candidates) for column in columns]
         rows = [one.row for one in columns[0]]
+        found: list[Any] = [None] * len(columns)
         with torch.inference_mode():
-            if kind == "text_only":
-                scores = [self.model.score(None, None, p, list(c)) for p, c in questions]
-            else:
-                scores = self.model.ask(*self.batch(rows, kind), questions)
-        values = [torch.softmax(one.double(), dim=-1).cpu().numpy() for one in scores]
-        for found, (prompts, candidates) in zip(values, questions, strict=True):
-            if found.shape != (len(prompts), len(candidates)) or not np.isfinite(found).all():
+            fmri, mask = (None, None) if kind == "text_only" else self.batch(rows, kind)
+            choices = [q for q, column in enumerate(columns) if column[0].how == CHOICE]
+            for q, scores in zip(choices, self._choose(columns, choices, fmri, mask), strict=True):
+                found[q] = torch.softmax(scores.double(), dim=-1)
+            for q, column in enumerate(columns):
+                if found[q] is None:
+                    found[q] = self._number_or_head(column, fmri, mask)
+        values = [one.cpu().numpy() for one in found]
+        for one in values:
+            if len(one) != len(rows) or not np.isfinite(one).all():
                 raise RuntimeError(f"the model's scores of scans {rows} are not finite")
         return values
+
+    def _choose(
+        self, columns: Sequence[Sequence[_Wanted]], choices: list[int], fmri: Any, mask: Any
+    ) -> list[Any]:
+        asked = [([one.prompt for one in columns[q]], columns[q][0].candidates) for q in choices]
+        if not asked:
+            return []
+        if fmri is None:
+            return [self.model.score(None, None, prompts, list(c)) for prompts, c in asked]
+        return self.model.ask(fmri, mask, asked)
+
+    def _number_or_head(self, column: Sequence[_Wanted], fmri: Any, mask: Any) -> Any:
+        """Return values (B, 1), or class probabilities (B, C) of a head with several outputs."""
+        prompts, candidates = [one.prompt for one in column], column[0].candidates
+        if column[0].how == NUMBER:
+            values = [float(text) for text in candidates]
+            return self.model.expect(fmri, mask, prompts, values).double()[:, None]
+        output = self.model.classify(fmri, mask, prompts).double()
+        if output.shape[1] == 1:
+            return output
+        return output[:, : len(candidates)].softmax(dim=-1)
 
     def texts(
         self,

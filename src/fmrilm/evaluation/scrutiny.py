@@ -1,4 +1,4 @@
-"""The closer look at one task: calibration, confounds, wordings. All of it needs the val scores."""
+"""The closer look at one task: calibration, confounds, fairness, wordings. It needs val scores."""
 
 from __future__ import annotations
 
@@ -8,79 +8,96 @@ from typing import Any
 import numpy as np
 
 from fmrilm.config import Config
-from fmrilm.evaluation import confounds
-from fmrilm.evaluation.calibration import calibration_report
-from fmrilm.evaluation.metrics import auc
-from fmrilm.evaluation.questions import Question, prompts_for, select
-from fmrilm.evaluation.scoring import Asked, Scorer
+from fmrilm.evaluation import confounds, fairness
+from fmrilm.evaluation.questions import Question, ask, prompts_for, select
+from fmrilm.evaluation.scoring import Scorer
 
 
 def scrutinise(
     question: Question,
-    probabilities: np.ndarray,
+    scores: np.ndarray,
     config: Config,
     scorer: Scorer,
+    head: bool = False,
     wordings: bool = False,
     say: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
-    """Return calibration, confounds and, if asked for, stability over wordings.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return calibration, confounds, fairness and, if asked for, stability over wordings.
 
     Parameters
     ----------
     question : Question
-    probabilities : ndarray, shape (n, C)
+    scores : ndarray, shape (n, C)
         The model's, for the question's scans.
     config : Config
     scorer : Scorer
+    head : bool
+        The model answers by its head.
     wordings : bool
         Ask every paraphrase of the question too: as many passes as there are paraphrases.
     say : callable
+
+    Returns
+    -------
+    report : dict
+    columns : dict
+        What the calibration says of every scan, by column of ``predictions.csv``.
     """
     say(f"calibration of {question.cohort.name} · {question.task.name}")
+    kind = question.kind
     val = select(question.cohort, question.task, "val")
-    prompts = prompts_for(val, config)
-    val_scores = scorer.probabilities(val.rows, prompts, question.task.candidates)
-    ones = np.ones((1, len(question.labels)))
-    score = float(auc(question.labels, probabilities, probabilities.argmax(1), ones)[0])
+    val_scores = scorer.scores(ask(val, prompts_for(val, config), head))
     about: dict[str, Any] = {
         "predictability": confounds.predictability(question),
-        "strata": confounds.by_stratum(question, probabilities),
-        "residualised": confounds.residualised(question, probabilities, val, val_scores),
+        "strata": confounds.by_stratum(question, scores),
+        "residualised": confounds.residualised(question, scores, val, val_scores),
     }
-    about["warnings"] = confounds.warnings(about, score)
+    about["warnings"] = confounds.warnings(about, _primary(question, scores), kind)
+    gaps = fairness.fairness(question, scores)
+    calibration, columns = kind.calibration(
+        question.task, (val_scores, val.labels), (scores, question.labels)
+    )
     found = {
-        "calibration": calibration_report(
-            (val_scores, val.labels), (probabilities, question.labels)
-        ),
+        "calibration": calibration,
         "confounds": about,
+        "fairness": gaps,
+        "warnings": [*about.pop("warnings"), *fairness.warnings(gaps, question)],
     }
     if wordings:
         say(f"wordings of {question.cohort.name} · {question.task.name}")
-        found["wordings"] = wording_stability(question, probabilities, config, scorer)
-    return found
+        found["wordings"] = wording_stability(question, scores, config, scorer, head)
+    return found, columns
+
+
+def _primary(question: Question, scores: np.ndarray) -> float:
+    metric = question.kind.metrics(question.task)[question.kind.primary]
+    [(given, predicted)] = question.kind.answers(scores).repetitions()
+    return float(metric(question.labels, given, predicted, np.ones((1, len(given))))[0])
 
 
 def wording_stability(
-    question: Question, probabilities: np.ndarray, config: Config, scorer: Scorer
+    question: Question, scores: np.ndarray, config: Config, scorer: Scorer, head: bool = False
 ) -> dict[str, Any]:
-    """Return the AUC of every wording of the question, and how many answers change with it."""
-    task = question.task
-    ones = np.ones((1, len(question.labels)))
-    base = probabilities.argmax(axis=1)
+    """Return the primary score of every wording, and how many answers change with it.
+
+    A number has changed where it is no longer the same when rounded.
+    """
+    [(_, base)] = question.kind.answers(scores).repetitions()
+    asked = [
+        ask(question, prompts_for(question, config, variant), head)
+        for variant in range(len(question.task.questions))
+    ]
+    scorer.read(asked)
     rows: list[dict[str, Any]] = []
-    asked = [prompts_for(question, config, variant) for variant in range(len(task.questions))]
-    answers = tuple(task.candidates)
-    scorer.read([Asked(question.rows, prompts, answers) for prompts in asked])
-    for variant, text in enumerate(task.questions):
-        scores = probabilities
-        if variant:
-            scores = scorer.probabilities(question.rows, asked[variant], task.candidates)
-        value = float(auc(question.labels, scores, scores.argmax(1), ones)[0])
+    for text, one in zip(question.task.questions, asked, strict=True):
+        found = scorer.scores(one)
+        value = _primary(question, found)
+        [(_, predicted)] = question.kind.answers(found).repetitions()
         rows.append(
             {
                 "question": text,
-                "auc": None if np.isnan(value) else round(value, 6),
-                "changed": round(float((scores.argmax(axis=1) != base).mean()), 4),
+                "score": None if np.isnan(value) else round(value, 6),
+                "changed": round(float((np.round(predicted) != np.round(base)).mean()), 4),
             }
         )
     return {"wordings": rows, "changed": max(row["changed"] for row in rows)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.metrics import weighted_auc
 
 N_PERMUTATIONS = 1000
+_CELLS = 1_000_000  # scores held in memory at once
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ def permutation_test(
 
     Parameters
     ----------
-    labels : ndarray of bool, shape (n,)
-    first, second : ndarray, shape (n,)
+    labels : ndarray of bool, shape (n,); or of int where the scores are of several classes
+        With several classes the AUC is the mean over one class against the rest.
+    first, second : ndarray, shape (n,) or (n, C)
     subjects : ndarray, shape (n,)
     n_permutations : int
         The smallest possible p-value is one over this plus one.
@@ -79,34 +81,91 @@ def permutation_test(
     """
     from scipy.stats import rankdata
 
-    positive = np.asarray(labels, dtype=bool)
-    if not positive.any() or positive.all():
+    several = first.ndim == 2
+    classes = range(first.shape[1]) if several else [1]
+    truth = np.stack([np.asarray(labels) == c for c in classes])  # (C, n)
+    if not truth.any(axis=1).all() or truth.all(axis=1).any():
         return PairedTest(float("nan"), float("nan"), "permutation: a class has no scan")
-    a, b = (rankdata(scores) for scores in (first, second))
+    ranks = [
+        rankdata(np.reshape(scores, (len(labels), -1)).T, axis=1) for scores in (first, second)
+    ]
+
+    def areas(drawn: np.ndarray) -> np.ndarray:
+        """Return the AUC of scores (P, C, n), shape (P,)."""
+        place = rankdata(drawn, axis=2)
+        hits = truth.sum(axis=1)
+        over = (place * truth).sum(axis=2) - hits * (hits + 1) / 2
+        return (over / (hits * (~truth).sum(axis=1))).mean(axis=1)
+
+    return _exchange(areas, ranks[0], ranks[1], subjects, n_permutations, seed)
+
+
+def correlation_test(
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    subjects: np.ndarray,
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> PairedTest:
+    """Return the test of two correlations with the labels, as :func:`permutation_test`.
+
+    Predicted values (n,) are standardised first; ones that are all the same have correlation 0.
+    """
+    centred = labels - labels.mean()
+    if not centred.any():
+        return PairedTest(float("nan"), float("nan"), "permutation: all labels are the same")
+
+    def standard(values: np.ndarray) -> np.ndarray:
+        spread = values.std()
+        flat = spread <= 1e-6 * np.abs(values).max()
+        return np.zeros(len(values)) if flat else (values - values.mean()) / spread
+
+    def correlations(drawn: np.ndarray) -> np.ndarray:
+        x = drawn[:, 0] - drawn[:, 0].mean(axis=1, keepdims=True)
+        size = np.sqrt((x**2).sum(axis=1) * (centred**2).sum())
+        return np.where(size > 0, x @ centred / np.where(size > 0, size, 1), 0.0)
+
+    values = [standard(np.asarray(one, dtype=float))[None] for one in (first, second)]
+    return _exchange(correlations, values[0], values[1], subjects, n_permutations, seed)
+
+
+def _exchange(
+    score: Callable[[np.ndarray], np.ndarray],
+    first: np.ndarray,
+    second: np.ndarray,
+    subjects: np.ndarray,
+    n_permutations: int,
+    seed: int,
+) -> PairedTest:
+    """Return the test of ``score`` (P, C, n) -> (P,) between two predictors (C, n)."""
     _, owner = np.unique(subjects, return_inverse=True)
     rng = np.random.default_rng(seed)
-    ones = np.ones((1, len(positive)))
-
-    def gap(x: np.ndarray, y: np.ndarray) -> float:
-        return float(weighted_auc(positive, x, ones)[0] - weighted_auc(positive, y, ones)[0])
-
-    observed = gap(a, b)
+    observed = float(score(first[None])[0] - score(second[None])[0])
     as_large = 0
-    for _ in range(n_permutations):
-        swap = rng.integers(0, 2, owner.max() + 1).astype(bool)[owner]
-        drawn = gap(np.where(swap, b, a), np.where(swap, a, b))
-        as_large += abs(drawn) >= abs(observed) - 1e-12
-    p = (1 + as_large) / (1 + n_permutations)
-    return PairedTest(observed, p, "permutation over subjects")
+    block = max(1, _CELLS // first.size)
+    for start in range(0, n_permutations, block):
+        rows = min(block, n_permutations - start)
+        swap = rng.integers(0, 2, (rows, owner.max() + 1)).astype(bool)[:, None, owner]
+        drawn = score(np.where(swap, second, first)) - score(np.where(swap, first, second))
+        as_large += int((np.abs(drawn) >= abs(observed) - 1e-12).sum())
+    p_value = (1 + as_large) / (1 + n_permutations)
+    return PairedTest(observed, p_value, "permutation over subjects")
 
 
 def paired_test(
     labels: np.ndarray, first: np.ndarray, second: np.ndarray, subjects: np.ndarray
 ) -> PairedTest:
-    """Return DeLong's test where every person has one scan, else the permutation test."""
+    """Return the test of the AUCs of two predictors' class probabilities (n, C).
+
+    DeLong's where there are two classes and every person has one scan, else the permutation test.
+    """
+    if first.shape[1] > 2:
+        return permutation_test(labels, first, second, subjects, N_PERMUTATIONS)
+    positive, one, other = labels == 1, first[:, 1], second[:, 1]
     if len(np.unique(subjects)) == len(subjects):
-        return delong(labels, first, second)
-    return permutation_test(labels, first, second, subjects, N_PERMUTATIONS)
+        return delong(positive, one, other)
+    return permutation_test(positive, one, other, subjects, N_PERMUTATIONS)
 
 
 def nadeau_bengio(scores: np.ndarray, n_train: int, n_test: int) -> Estimate:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fmrilm.evaluation.describing import PRIMARY as DIRECTION
+from fmrilm.evaluation.describing import SHOWN as DESCRIBED
+from fmrilm.evaluation.describing import DescriptionResult
 from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.metrics import PRIMARY
-from fmrilm.evaluation.results import MODEL, TaskResult
+from fmrilm.evaluation.kinds import Kind
+from fmrilm.evaluation.results import MODEL, Predictor, TaskResult
 
-SHOWN = {PRIMARY: "AUC", "balanced_accuracy": "balanced acc.", "f1": "F1"}
+LEAK = "scores as well without the scan: look for a leak"
 SYNTHETIC = "SYNTHETIC"
 FEW_SUBJECTS = 20  # below, the bootstrap over subjects is known to be optimistic
-WIDTH = 120  # of the table where the output is no terminal
+WIDTH = 130  # of the table where the output is no terminal
 
 
 def say(estimate: Estimate | None, signed: bool = False) -> str:
@@ -37,30 +40,43 @@ def say_p(p_value: float) -> str:
 
 def heading(result: TaskResult) -> str:
     """Return what a block of the table is about, in one line."""
-    counts = ", ".join(f"{count} {name}" for name, count in result.class_counts.items())
     tag = f"{SYNTHETIC} " if result.synthetic else ""
     text = (
         f"{tag}{result.cohort} · {result.task}: {result.n_scans} scans of {result.n_subjects} "
-        f"{result.split} subjects ({counts})"
+        f"{result.split} subjects ({result.labels})"
     )
     return f"{text}; {result.n_missing} without a label" if result.n_missing else text
 
 
+def columns(kind: Kind) -> list[str]:
+    """Return the headings of the table of one kind of answer."""
+    gap = f"model minus this ({kind.primary_title})"
+    return ["", "predictor", *kind.shown.values(), gap, "paired test"]
+
+
 def rows(result: TaskResult) -> list[list[str]]:
     """Return one row per predictor: role, title, the shown scores, model minus this one, p."""
+    kind = result.style
     return [
         [
             "" if found.role == MODEL else found.role,
-            found.title,
-            *(say(found.metrics.get(metric)) for metric in SHOWN),
-            say(found.difference.get(PRIMARY), signed=True),
+            title(result, name),
+            *(say(found.metrics.get(metric)) for metric in kind.shown),
+            say(found.difference.get(kind.primary), signed=True),
             say_p(found.p_value),
         ]
-        for found in result.predictors.values()
+        for name, found in result.predictors.items()
     ]
 
 
-COLUMNS = ["", "predictor", *SHOWN.values(), "model minus this (AUC)", "paired test"]
+def title(result: TaskResult, name: str) -> str:
+    """Return the name of a predictor, marked where it shows a leak."""
+    found: Predictor = result.predictors[name]
+    if found.role == MODEL and result.answered_by == "head":
+        return f"{found.title}, head"
+    if name == "text_only" and result.verdict.get("leak"):
+        return f"{found.title} ({LEAK})"
+    return found.title
 
 
 def free_text_line(result: TaskResult) -> str:
@@ -83,21 +99,42 @@ def interval_note(results: list[TaskResult]) -> str:
     return f"{note} With {fewest} subjects they tend to be too narrow: read them as a lower bound."
 
 
+def make_console(stderr: bool = False) -> Any:
+    """Return a console that is wide enough for the tables where the output is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
+
+
 def print_results(results: list[TaskResult], title: str, console: Any = None) -> None:
-    """Print one table with a block per cohort and task."""
+    """Print one table per kind of answer, with a block per cohort and task."""
+    console = console or make_console()
+    kinds = {tuple(result.style.shown): result.style for result in results}
+    for shown, kind in kinds.items():
+        of_kind = [result for result in results if tuple(result.style.shown) == shown]
+        console.print(_table(of_kind, kind, title))
+    for result in results:
+        name = f"{result.cohort} · {result.task}"
+        if not result.verdict["scan_adds"]:
+            console.print(f"{name}: {result.verdict['text']}", style="red")
+        for warning in result.scrutiny.get("warnings", []):
+            console.print(f"{name}: {warning}", style="yellow")
+        if result.free_text:
+            console.print(f"{name}: {free_text_line(result)}", style="dim")
+    console.print(interval_note(results), style="dim")
+
+
+def _table(results: list[TaskResult], kind: Kind, title: str) -> Any:
     from itertools import zip_longest
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=WIDTH)
-    columns = ["cohort · task", *COLUMNS[1:4], COLUMNS[-2]]
+    headings = columns(kind)
+    shown = ["cohort · task", *headings[1:-2][:3], headings[-2]]
     table = Table(title=title, title_justify="left", header_style="bold", show_edge=False)
-    for index, name in enumerate(columns):
+    for index, name in enumerate(shown):
         table.add_column(name, justify="left" if index < 2 else "right")
     for result in results:
         table.add_section()
@@ -107,17 +144,36 @@ def print_results(results: list[TaskResult], title: str, console: Any = None) ->
         ]
         for margin, cell in zip_longest(_margin(result), cells):
             text, style = margin or ("", "")
-            row, role = cell or ([""] * (len(columns) - 1), "")
+            row, role = cell or ([""] * (len(shown) - 1), "")
             table.add_row(Text(text, style=style), *row, style="bold" if role == MODEL else "")
-    console.print(table)
+    return table
+
+
+def print_descriptions(results: list[DescriptionResult], title: str, console: Any = None) -> None:
+    """Print how true and how like the generated descriptions are, beside other texts."""
+    from rich.table import Table
+
+    console = console or make_console()
     for result in results:
-        if not result.verdict["scan_adds"]:
-            console.print(f"{result.cohort} · {result.task}: {result.verdict['text']}", style="red")
-        for warning in result.scrutiny.get("confounds", {}).get("warnings", []):
-            console.print(f"{result.cohort} · {result.task}: {warning}", style="yellow")
-        if result.free_text:
-            console.print(f"{result.cohort} · {result.task}: {free_text_line(result)}", style="dim")
-    console.print(interval_note(results), style="dim")
+        tag = f"{SYNTHETIC} " if result.synthetic else ""
+        counts = f"{result.n_scans} scans of {result.n_subjects} {result.split} subjects"
+        about = f"{title}\n{tag}{result.cohort} · describe: {counts}"
+        table = Table(title=about, title_justify="left", header_style="bold", show_edge=False)
+        table.add_column("text", no_wrap=True)
+        for index, name in enumerate([*DESCRIBED.values(), "model minus this"]):
+            widest = max(len(word) for word in name.split())
+            whole = index in (0, len(DESCRIBED))  # cells with an interval
+            table.add_column(name, justify="right", min_width=widest, no_wrap=whole)
+        for found in result.predictors.values():
+            scores = [found.metrics[metric] for metric in DESCRIBED]
+            others = ["n/a" if math.isnan(one.value) else f"{one.value:.3f}" for one in scores[1:]]
+            difference = say(found.difference.get(DIRECTION), signed=True)
+            style = "bold" if found.role == MODEL else ""
+            table.add_row(found.title, say(scores[0]), *others, difference, style=style)
+        console.print(table)
+        if not result.scan_adds:
+            words = "the text is no truer of its own scan than of another's"
+            console.print(f"{result.cohort} · describe: {words}", style="red")
 
 
 def _margin(result: TaskResult) -> list[tuple[str, str]]:
@@ -129,7 +185,8 @@ def _margin(result: TaskResult) -> list[tuple[str, str]]:
     lines.append((f"{result.n_scans} scans, {result.n_subjects} subjects", "dim"))
     words = {True: "the scan adds", False: "scan adds nothing", None: "scan's worth unknown"}
     colors = {True: "green", False: "bold red", None: "yellow"}
-    return [*lines, (words[adds], colors[adds])]
+    lines.append((words[adds], colors[adds]))
+    return [*lines, ("LEAK?", "bold red")] if result.verdict.get("leak") else lines
 
 
 def to_markdown(results: list[TaskResult], title: str) -> str:
@@ -139,12 +196,13 @@ def to_markdown(results: list[TaskResult], title: str) -> str:
         lines += [f"## {heading(result)}", ""]
         if result.synthetic:
             lines += ["**SYNTHETIC data: says nothing about people.**", ""]
-        lines.append(f"| {' | '.join(COLUMNS)} |")
-        lines.append("|" + "---|" * len(COLUMNS))
+        headings = columns(result.style)
+        lines.append(f"| {' | '.join(headings)} |")
+        lines.append("|" + "---|" * len(headings))
         lines += [f"| {' | '.join(row)} |" for row in rows(result)]
         mark = "" if result.verdict["scan_adds"] else "**Mind:** "
         lines += ["", f"{mark}{result.verdict['text']}.", ""]
-        for warning in result.scrutiny.get("confounds", {}).get("warnings", []):
+        for warning in result.scrutiny.get("warnings", []):
             lines += [f"**Mind:** {warning}.", ""]
         if result.free_text:
             lines += [f"{free_text_line(result)}.", ""]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fmrilm.config import LMConfig, ModelConfig, TokenizerConfig
+from fmrilm.config import SCAN_MARK, LMConfig, ModelConfig, TokenizerConfig
 from fmrilm.errors import InputError
 from fmrilm.models.adapters import add_lora
 from fmrilm.models.codes import write_codes
@@ -31,6 +31,8 @@ from fmrilm.models.decoding import (
 from fmrilm.models.lm import load_language_model, reload_language_model, save_language_model
 from fmrilm.models.reading import FMRIReader
 from fmrilm.models.tokenizer import FMRITokenizer
+
+MAX_BRANCHES = 256  # copies of a prefix in memory while numbers are scored
 
 
 class FMRILM(FMRIReader):
@@ -124,20 +126,27 @@ class FMRILM(FMRIReader):
         """
         numbers = [format(value, "g") for value in values]
         prefix = self.prefill(fmri, roi_mask, prompts)
-        logp = score_candidates(self, prefix, numbers, end=True)
+        count = max(1, MAX_BRANCHES // len(prefix.logits))
+        parts = [numbers[start : start + count] for start in range(0, len(numbers), count)]
+        logp = torch.cat([score_candidates(self, prefix, one, end=True) for one in parts], 1)
         return logp.softmax(-1) @ torch.tensor(list(values), dtype=logp.dtype, device=self.device)
 
-    def classify(self, fmri: Tensor, roi_mask: Tensor | None, prompts: Sequence[str]) -> Tensor:
+    def classify(
+        self, fmri: Tensor | None, roi_mask: Tensor | None, prompts: Sequence[str]
+    ) -> Tensor:
         """Return what the head says after the prompts, (B, num_classes) (``use_cls_head``).
 
         Log-probabilities of the classes; with one output a value, in the units of the labels.
+        Without a scan (None) the prompts alone are read.
         """
+        if fmri is None:
+            prompts = [prompt.replace(SCAN_MARK, "").lstrip() for prompt in prompts]
         batch = self.text.batch([self.text.prompt_ids(prompt) for prompt in prompts])
         with torch.no_grad(), self.last_states() as states:
             self.read(
                 batch["input_ids"].to(self.device),
                 batch["attention_mask"].to(self.device),
-                self.project(fmri, roi_mask),
+                None if fmri is None else self.project(fmri, roi_mask),
                 roi_mask,
                 logits_to_keep=1,
                 use_cache=False,

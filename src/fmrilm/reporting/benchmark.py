@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from markupsafe import Markup
-
 from fmrilm.data.cohort import Cohort
+from fmrilm.data.parallel import workers
 from fmrilm.errors import InputError
-from fmrilm.evaluation.baselines import TITLES
-from fmrilm.evaluation.covariates import design, known_covariates
-from fmrilm.evaluation.embedding import embed_rows
+from fmrilm.evaluation.baselines import baseline_answers
 from fmrilm.evaluation.evaluate import evaluate
-from fmrilm.evaluation.features import SHORT, extract
 from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
-from fmrilm.evaluation.repeats import Scans, learning_curve, leave_site_out, repeated_splits
-from fmrilm.evaluation.results import read_results
+from fmrilm.evaluation.metrics import PRIMARY
+from fmrilm.evaluation.questions import select, tasks_of
+from fmrilm.evaluation.results import TaskResult, read_results
 from fmrilm.evaluation.runs import Run, open_cohorts, open_run
-from fmrilm.evaluation.scoring import Scorer
-from fmrilm.reporting import charts
+from fmrilm.evaluation.study import Study, Tokens, prepare_study
+from fmrilm.reporting.glance import glance
 from fmrilm.reporting.report import render
-from fmrilm.reporting.svg import Line
+from fmrilm.reporting.study_view import study_view
 from fmrilm.reporting.task_view import task_view
+from fmrilm.tasks import Task
 
-FROZEN = "frozen features of {} + logistic"
-STYLES = ("model", "other", "warm", "faint")
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # of data.parallel
 
 
 def benchmark(
@@ -42,6 +40,7 @@ def benchmark(
     controls: str = "all",
     repeats: int = 5,
     batch_size: int = 32,
+    jobs: int = 0,
     refresh: bool = True,
 ) -> Path:
     """Compare runs with plain models over cohorts, splits and training sizes, on one page.
@@ -67,6 +66,8 @@ def benchmark(
         Fresh splits by subject.
     batch_size : int
         Scans scored at once.
+    jobs : int
+        Processes that fit plain models; 0: one per core.
     refresh : bool
         Evaluate anew; otherwise what lies in ``output`` is used where it is complete.
 
@@ -86,11 +87,18 @@ def benchmark(
     """
     if not runs:
         raise InputError("no run given: fmrilm benchmark RUN [RUN ...] -o benchmark")
-    started = time.perf_counter()
     folder = Path(output)
+    clock = Clock()
+    opened = [open_run(given) for given in runs]
+    asked = _asked(opened, datasets)
+    jobs = min(jobs or _cores(), len(asked))
+    if baselines != "none":
+        with workers(jobs) as run_all:
+            for _ in run_all(partial(Asked.fit_baselines, which=baselines), asked):
+                pass
+    clock.note("plain models")
     parts = []
-    for given in runs:
-        run = open_run(given)
+    for given, run in zip(runs, opened, strict=True):
         scores = folder / run.folder.resolve().name
         if refresh or not (scores / "metrics.json").is_file():
             evaluate(
@@ -103,110 +111,120 @@ def benchmark(
                 samples=0,
             )
         parts.append((run, scores))
-    studies = _studies([run for run, _ in parts], datasets, repeats, batch_size)
-    views = [
-        {
-            "name": run.folder.resolve().name,
-            "tasks": [task_view(result) for result in read_results(scores)],
-        }
-        for run, scores in parts
-    ]
-    minutes = (time.perf_counter() - started) / 60
+    clock.note("evaluation")
+    with workers(jobs) as run_all:
+        studies = _studies(asked, repeats, batch_size, run_all)
+    clock.note("splits, sites and sizes")
+    results = [(run.folder.resolve().name, read_results(scores)) for run, scores in parts]
     page = render(
         "benchmark.html",
-        runs=views,
-        studies=[study_view(study) for study in studies],
-        minutes=minutes,
-        synthetic=any(study["synthetic"] for study in studies),
+        runs=[name for name, _ in results],
+        sections=sections(results, studies),
+        seconds=clock.seconds,
     )
+    content = {"seconds": clock.seconds, "studies": studies}
     (folder / "benchmark.json").write_text(
-        json.dumps({"minutes": minutes, "studies": studies}, indent=2, default=_plain) + "\n"
+        json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8"
     )
     path = folder / "benchmark.html"
     path.write_text(page, encoding="utf-8")
-    print(f"benchmark in {path} ({minutes:.1f} minutes)")
+    spent = ", ".join(f"{name} {value:.0f} s" for name, value in clock.seconds.items())
+    print(f"benchmark in {path} ({spent})")
     return path
+
+
+class Clock:
+    """How long each part took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def note(self, name: str) -> None:
+        """Say what was done since the last note."""
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, Estimate) else value.tolist()
 
 
-def _studies(
-    runs: list[Run], datasets: str | None, repeats: int, batch_size: int
-) -> list[dict[str, Any]]:
-    """Return repeated splits, sites left out and learning curves of every cohort and task."""
-    asked: dict[tuple[str, str], tuple[Cohort, list[Run]]] = {}
-    tasks = {}
+@dataclass(frozen=True)
+class Asked:
+    """One task of one cohort, and the runs that are asked it."""
+
+    cohort: Cohort
+    task: Task
+    runs: list[Run]
+
+    @property
+    def length(self) -> int:
+        """Time points that are read, by the first run."""
+        return self.runs[0].config.model.vq_model.num_timestamp
+
+    def fit_baselines(self, which: str) -> None:
+        """Leave the baselines' answers in the cohort's folder, where `evaluate` finds them."""
+        question = select(self.cohort, self.task, "test")
+        baseline_answers(question, self.length, which)
+
+
+def _asked(runs: list[Run], datasets: str | None) -> list[Asked]:
+    found: dict[tuple[str, str], Asked] = {}
     for run in runs:
         for cohort in open_cohorts(run, datasets):
             for task in tasks_of(cohort, run.config):
-                key = (cohort.name, task.name)
-                tasks[key] = task
-                asked.setdefault(key, (cohort, []))[1].append(run)
-    return [
-        study(cohort, tasks[key], of_runs, repeats, batch_size)
-        for key, (cohort, of_runs) in asked.items()
-    ]
+                if task.classes:
+                    one = found.setdefault((cohort.name, task.name), Asked(cohort, task, []))
+                    one.runs.append(run)
+    return list(found.values())
 
 
-def study(
-    cohort: Cohort, task: Any, runs: list[Run], repeats: int, batch_size: int
-) -> dict[str, Any]:
-    """Return what plain models reach on one task of one cohort when splits and sizes change."""
-    parts: list[Question] = [select(cohort, task, split) for split in ("train", "val", "test")]
-    rows = np.concatenate([part.rows for part in parts])
-    length = runs[0].config.model.vq_model.num_timestamp
-    wanted = ["values", "region_means"] if length < SHORT else ["fc", "region_means"]
-    features: dict[str, np.ndarray] = extract(cohort, rows, length, wanted)
-    columns = known_covariates(parts[0])
-    if columns:
-        tables = [design(part, columns, parts[0].rows) for part in parts]
-        features = {"covariates": np.concatenate(tables), **features}
-    scans = Scans(
-        features,
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.subjects for part in parts]),
-        np.concatenate([part.sites for part in parts]),
-        len(task.classes),
+def _studies(
+    asked: list[Asked], repeats: int, batch_size: int, run_all: Mapper
+) -> list[dict[str, Any]]:
+    """Return repeated splits, sites left out and learning curves of every cohort and task."""
+    tokens = {id(run): Tokens(run, batch_size) for one in asked for run in one.runs}
+    prepared = (
+        prepare_study(
+            one.cohort, one.task, [tokens[id(run)] for run in one.runs], repeats, one.length
+        )
+        for one in asked
     )
-    edges = np.cumsum([0, *(len(part.rows) for part in parts)])
-    splits = tuple(np.arange(a, b) for a, b in pairwise(edges))
-    probes = dict(features)
-    for run in runs:
-        scorer = Scorer(run.load_model(), cohort, length, batch_size, length=run.config.data.length)
-        prompt = prompts_for(parts[0], run.config)[0]
-        title = FROZEN.format(run.folder.resolve().name)
-        probes[title] = embed_rows(scorer, rows, prompt, "mean")
-    curve_scans = Scans(probes, scans.labels, scans.subjects, scans.sites, scans.n_classes)
-    return {
-        "cohort": cohort.name,
-        "synthetic": cohort.info.synthetic,
-        "task": task.name,
-        "n_people": len(np.unique(scans.subjects)),
-        "repeats": repeated_splits(scans, repeats),
-        "sites": leave_site_out(scans),
-        "curves": learning_curve(curve_scans, splits),  # type: ignore[arg-type]
-    }
+    found = {(done["cohort"], done["task"]): done for done in run_all(Study.run, prepared)}
+    return [found[one.cohort.name, one.task.name] for one in asked]
 
 
-def study_view(found: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of a study."""
-    lines, key = [], []
-    for index, (name, points) in enumerate(found["curves"].items()):
-        style = STYLES[(index + 1) % len(STYLES)] if "frozen" not in name else "model"
-        values = [point["estimate"].value for point in points]
-        lines.append(Line([point["people"] for point in points], values, style, name))
-        key.append((style, TITLES.get(name, name)))
-    return {
-        **{name: found[name] for name in ("cohort", "task", "synthetic", "n_people")},
-        "repeats": [
-            {"title": TITLES[name], "auc": row["estimate"], "n": len(row["scores"])}
-            for name, row in found["repeats"].items()
-        ],
-        "sites": [
-            {"title": TITLES[name], "scores": scores} for name, scores in found["sites"].items()
-        ],
-        "curve": Markup(charts.learning_chart(lines)),
-        "key": key,
-    }
+def sections(
+    results: list[tuple[str, list[TaskResult]]], studies: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return one section per cohort and task: every run's scores, then splits and sizes."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    scores: dict[tuple[str, str], list[tuple[str, Estimate]]] = {}
+    for name, of_run in results:
+        for result in of_run:
+            if result.style.is_number:  # the page compares AUCs; numbers are in summary.md
+                continue
+            key = (result.cohort, result.task)
+            empty = {
+                "cohort": result.cohort,
+                "task": result.task,
+                "synthetic": result.synthetic,
+                "anchor": f"{result.cohort}-{result.task}",
+                "runs": [],
+                "study": None,
+            }
+            place = found.setdefault(key, empty)
+            place["runs"].append({"name": name, **glance(result), "view": task_view(result)})
+            if PRIMARY in result.predictors["model"].metrics:
+                score = result.predictors["model"].metrics[PRIMARY]
+                scores.setdefault(key, []).append((name, score))
+    for one in studies:
+        key = (one["cohort"], one["task"])
+        if key in found:
+            found[key]["study"] = study_view(one, scores.get(key, ()))
+    return list(found.values())

@@ -90,6 +90,20 @@ def roc_chart(lines: Sequence[Line], band: tuple[np.ndarray, np.ndarray, np.ndar
     return frame.render("ROC curves")
 
 
+def value_chart(labels: np.ndarray, values: np.ndarray, half: float | None = None) -> str:
+    """Return predicted values over labels; the band of half width ``half`` holds most labels."""
+    ends = extent(np.concatenate([labels, values]))
+    frame = Frame((300, 300), ends, ends, (44, 8, 8, 38))
+    frame.axes(ticks(*ends, 4), ticks(*ends, 4), "label", "predicted value")
+    line = np.array(ends)
+    if half is not None:
+        frame.band(line, *(np.clip(line + shift, *ends) for shift in (-half, half)))
+    frame.line(Line(ends, ends, "dash"))
+    for x, y in zip(labels, values, strict=True):
+        frame.dot(frame.px(x), frame.py(y), "model", 2.5)
+    return frame.render("predicted values over labels")
+
+
 def reliability_chart(
     before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], chance: float
 ) -> str:
@@ -113,30 +127,6 @@ def reliability_chart(
             radius = 2 + 7 * np.sqrt(row["count"] / total)
             frame.dot(frame.px(row["confidence"]), frame.py(row["accuracy"]), style, radius)
     return frame.render("reliability of the stated confidence")
-
-
-def learning_chart(lines: Sequence[Line]) -> str:
-    """Return AUC over the number of training people, on a logarithmic axis."""
-    people = sorted({float(x) for line in lines for x in np.asarray(line.x)})
-    scores = np.concatenate([np.asarray(line.y, dtype=float) for line in lines])
-    low = min(0.4, float(np.floor(10 * np.nanmin(scores)) / 10))
-    ends = np.log(people[0]) - 0.05, np.log(people[-1]) + 0.05
-    frame = Frame((400, 260), ends, (low, 1), (44, 8, 12, 38))
-    frame.axes([], ticks(low, 1, 5), "people in training", "AUC on the same held-out people")
-    for value in people:
-        x = frame.px(np.log(value))
-        frame.parts.append(
-            f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="222" y2="226"/>'
-            f'<text class="tick" x="{x:.1f}" y="237" text-anchor="middle">{value:g}</text>'
-        )
-    frame.line(Line(ends, [0.5, 0.5], "dash"))
-    for line in lines:
-        x = np.log(np.asarray(line.x, dtype=float))
-        frame.line(Line(x, line.y, line.style, line.name))
-        for a, b in zip(x, np.asarray(line.y, dtype=float), strict=True):
-            if np.isfinite(b):
-                frame.dot(frame.px(a), frame.py(b), line.style, 2.5)
-    return frame.render("learning curves")
 
 
 def usage_chart(counts: np.ndarray) -> str:

@@ -67,6 +67,7 @@ class Chain:
     cohorts: list[Cohort]
     results: list[TaskResult] = field(default_factory=list)
     generations: list[dict[str, Any]] = field(default_factory=list)
+    descriptions: list[dict[str, Any]] = field(default_factory=list)
     missing_parent: str = ""
 
     @property
@@ -110,15 +111,19 @@ def collect(folder: str | Path) -> Chain:
         current = parent
     evaluated = run.folder / "evaluation"
     has_results = (evaluated / "metrics.json").is_file()
-    generations = evaluated / "generations.json"
     return Chain(
         run,
         stages[::-1],
         open_cohorts(run),
         read_results(evaluated) if has_results else [],
-        json.loads(generations.read_text(encoding="utf-8")) if generations.is_file() else [],
+        _read_json(evaluated / "generations.json"),
+        _read_json(evaluated / "descriptions.json"),
         missing,
     )
+
+
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

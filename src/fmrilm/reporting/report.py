@@ -9,6 +9,8 @@ from typing import Any
 from fmrilm import __version__
 from fmrilm.errors import InputError
 from fmrilm.reporting.collect import Chain, collect
+from fmrilm.reporting.description_view import description_view
+from fmrilm.reporting.glance import EXPLAINED, place
 from fmrilm.reporting.task_view import task_view
 from fmrilm.reporting.views import cohort_view, run_view, tokenizer_view
 
@@ -65,6 +67,7 @@ def _chain_view(chain: Chain) -> dict[str, Any]:
     return {
         **run_view(chain),
         "tasks": [task_view(result) for result in chain.results],
+        "descriptions": [description_view(found) for found in chain.descriptions],
         "cohorts": [
             {**cohort_view(cohort), "tokenizer": tokenizer_view(cohort, tokenizer)}
             for cohort in chain.cohorts
@@ -83,6 +86,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals.update(explained=EXPLAINED, place=place)
     return environment.get_template(template).render(version=__version__, **values)
 
 

@@ -6,28 +6,33 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from fmrilm.evaluation.intervals import Estimate, subject_weights
-from fmrilm.evaluation.metrics import PRIMARY, UNPARSED, confusion
+from fmrilm.evaluation.metrics import UNPARSED, confusion
 from fmrilm.evaluation.results import BASELINE, CONTROL, MODEL, TaskResult, probabilities_of
-from fmrilm.evaluation.table import interval_note, say, say_p
+from fmrilm.evaluation.table import interval_note, say, say_p, title
 from fmrilm.reporting import charts
 from fmrilm.reporting.svg import Line
 
 BAND_RESAMPLES = 300
 STYLES = ("model", "other", "warm", "faint")  # line styles of the style sheet
-AXIS = (0.3, 1.0)  # of the interval plot; widened where a score lies below
+TOP = 1.0  # end of the interval plot
+MARGIN = 0.2  # how far below chance it begins, or further where a score lies lower
 
 
 def task_view(result: TaskResult) -> dict[str, Any]:
-    """Return what is shown of one task: interval plot, ROC, confusion, verdict."""
-    model = result.predictors["model"]
-    values = [p.metrics[PRIMARY] for p in result.predictors.values()]
+    """Return what is shown of one task: interval plot, ROC or values, confusion, verdict."""
+    model, kind = result.predictors["model"], result.style
+    primary, second = list(kind.shown)[:2]
+    values = [p.metrics[primary] for p in result.predictors.values()]
     known = [v for e in values for v in (e.value, e.low) if not math.isnan(v)]
-    low = min(AXIS[0], math.floor(10 * min(known, default=AXIS[0])) / 10)
+    low = min(kind.chance - MARGIN, math.floor(10 * min(known, default=0.0)) / 10)
     baselines = result.of_role(BASELINE)
-    best = max(baselines.values(), key=lambda p: _or_zero(p.metrics[PRIMARY].value), default=None)
+    best = max(baselines.values(), key=lambda p: _or_zero(p.metrics[primary].value), default=None)
+    step = 0.1 if TOP - low < 1 else 0.2
+    marks = np.arange(math.ceil(round(low / step, 6)), round(TOP / step) + 1) * step
     return {
         "cohort": result.cohort,
         "task": result.task,
@@ -37,52 +42,92 @@ def task_view(result: TaskResult) -> dict[str, Any]:
         "n_subjects": result.n_subjects,
         "n_missing": result.n_missing,
         "class_counts": result.class_counts,
-        "auc": model.metrics[PRIMARY],
-        "balanced": say(model.metrics["balanced_accuracy"]),
+        "labels": result.labels,
+        "score_name": kind.shown[primary],
+        "second_name": kind.shown[second],
+        "score": model.metrics[primary],
+        "second": say(model.metrics[second]),
         "best_baseline": best,
+        "best_score": None if best is None else best.metrics[primary],
         "verdict": result.verdict,
         "free_text": result.free_text,
         "note": interval_note([result]),
-        "axis": [
-            {"left": _share(t, low), "text": f"{t:.1f}"}
-            for t in np.round(np.arange(low, 1.01, 0.1), 1)
-        ],
-        "chance": _share(0.5, low),
-        "rows": [_row(p, low) for p in result.predictors.values()],
+        "axis": [{"left": _share(t, low), "text": f"{t:.1f}"} for t in marks],
+        "chance": _share(kind.chance, low),
+        "rows": [_row(result, name, (primary, second), low) for name in result.predictors],
+        **(value_view(result) if kind.is_number else class_view(result)),
+        **scrutiny_view(result),
+    }
+
+
+def class_view(result: TaskResult) -> dict[str, Any]:
+    """Return ROC, answers and reliability of a task with classes."""
+    calibration = result.scrutiny.get("calibration")
+    chart = ""
+    if calibration:
+        bins = calibration["reliability"], calibration["reliability_after"]
+        chart = charts.reliability_chart(*bins, 1 / len(result.candidates))
+    return {
         "roc": Markup(roc_figure(result)),
         "roc_key": roc_key(result),
         "confusion": confusion_view(result),
-        **scrutiny_view(result),
+        "reliability": Markup(chart),
+        "scatter": "",
+    }
+
+
+def value_view(result: TaskResult) -> dict[str, Any]:
+    """Return the predicted values over the labels."""
+    labels, values = (
+        pd.to_numeric(result.predictions[name], errors="coerce").to_numpy(dtype=float)
+        for name in ("answer", "value")
+    )
+    intervals = result.scrutiny.get("calibration", {}).get("intervals", {})
+    chart = charts.value_chart(labels, values, intervals.get("half_width"))
+    return {"roc": "", "roc_key": [], "confusion": None, "reliability": ""} | {
+        "scatter": Markup(chart)
     }
 
 
 def scrutiny_view(result: TaskResult) -> dict[str, Any]:
     """Return calibration, confounds and wordings, as far as they were looked at."""
     found = result.scrutiny
-    calibration, confounds = found.get("calibration"), found.get("confounds")
-    chart = ""
-    if calibration:
-        bins = calibration["reliability"], calibration["reliability_after"]
-        chart = charts.reliability_chart(*bins, 1 / len(result.candidates))
+    confounds = found.get("confounds")
     rows = []
     for name, kind in (confounds or {}).get("strata", {}).items():
         for group, score in kind["groups"].items():
             estimate = Estimate.from_dict({"value": None, **score})
-            rows.append({"of": name, "group": group, "n": score["n_scans"], "auc": estimate})
+            rows.append({"of": name, "group": group, "n": score["n_scans"], "score": estimate})
     alone = {
         name: Estimate.from_dict(score)
         for name, score in (confounds or {}).get("predictability", {}).items()
     }
     residual = (confounds or {}).get("residualised", {})
     return {
-        "calibration": calibration,
-        "reliability": Markup(chart),
+        "calibration": found.get("calibration"),
         "strata": rows,
+        "gaps": gap_rows(result),
         "alone": alone,
         "residual": Estimate.from_dict({"value": None, **residual}) if residual else None,
-        "warnings": (confounds or {}).get("warnings", []),
+        "warnings": found.get("warnings", []),
         "wordings": found.get("wordings"),
     }
+
+
+def gap_rows(result: TaskResult) -> list[dict[str, Any]]:
+    """Return the largest difference between groups of a kind, one row per metric."""
+    titles = result.style.fairness
+    return [
+        {
+            "of": of,
+            "metric": titles[metric],
+            "gap": Estimate.from_dict({name: gap.get(name) for name in ("value", "low", "high")}),
+            "by_chance": gap["by_chance"],
+        }
+        for of, metrics in result.scrutiny.get("fairness", {}).items()
+        for metric, gap in metrics.items()
+        if gap["value"] is not None
+    ]
 
 
 def _or_zero(value: float) -> float:
@@ -90,23 +135,24 @@ def _or_zero(value: float) -> float:
 
 
 def _share(value: float, low: float) -> float:
-    return round(100 * (value - low) / (AXIS[1] - low), 2)
+    return round(100 * (value - low) / (TOP - low), 2)
 
 
-def _row(predictor: Any, low: float) -> dict[str, Any]:
-    auc: Estimate = predictor.metrics[PRIMARY]
+def _row(result: TaskResult, name: str, shown: tuple[str, str], low: float) -> dict[str, Any]:
+    predictor = result.predictors[name]
+    score: Estimate = predictor.metrics[shown[0]]
     row = {
         "role": predictor.role,
-        "title": predictor.title,
-        "auc": auc,
-        "balanced": predictor.metrics["balanced_accuracy"],
-        "difference": predictor.difference.get(PRIMARY),
+        "title": title(result, name),
+        "score": score,
+        "second": predictor.metrics[shown[1]],
+        "difference": predictor.difference.get(shown[0]),
         "p": say_p(predictor.p_value),
-        "dot": None if math.isnan(auc.value) else _share(auc.value, low),
+        "dot": None if math.isnan(score.value) else _share(score.value, low),
         "bar": None,
     }
-    if not math.isnan(auc.low):
-        row["bar"] = (_share(auc.low, low), round(100 * (auc.high - auc.low) / (1 - low), 2))
+    if not math.isnan(score.low):
+        row["bar"] = (_share(score.low, low), round(100 * (score.high - score.low) / (1 - low), 2))
     return row
 
 

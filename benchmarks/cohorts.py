@@ -1,0 +1,91 @@
+"""One model on synthetic stand-ins of all seven cohorts, beside every baseline and control.
+
+    python benchmarks/cohorts.py --output benchmark
+
+Simulates the cohorts (SYNTHETIC: nothing here says anything about people), trains the three stages
+of one small model on all of them together and makes ``benchmark.html``: every cohort, every task
+of its ``cohort.yaml``. What is finished is not made again. Prints how long each step took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from fmrilm.data.describe import describe
+from fmrilm.data.parallel import workers
+from fmrilm.data.synthetic import PLANS, simulate
+from fmrilm.reporting.benchmark import benchmark
+from fmrilm.training.build import train_stage
+
+STAGES = {
+    "tokenizer": ["train.epochs=2"],
+    "align": ["train.epochs=1", "train.batch_size=16"],
+    "instruct": ["train.epochs=5"],
+}
+
+
+def make_cohort(name: str, data: Path, subjects: int) -> None:
+    """Simulate and describe one cohort, unless it is there."""
+    folder = data / name
+    if not (folder / "planted_effects.json").is_file():  # the last file that is written
+        simulate(str(folder), cohort=name, subjects=subjects, seed=0)
+    describe(folder, types="fc", jobs=1)
+
+
+def step(seconds: dict[str, float], name: str, result: Path, run: Callable[[], object]) -> None:
+    """Run a step whose result is not there, and note how long it took."""
+    if result.exists():
+        print(f"== {name}: done before")
+        return
+    print(f"== {name}", flush=True)
+    started = time.perf_counter()
+    run()
+    seconds[name] = time.perf_counter() - started
+    result.touch()
+
+
+def main() -> None:
+    """Read the options and run every step."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("benchmark"))
+    parser.add_argument("--subjects", type=int, default=150, help="people per cohort")
+    parser.add_argument("--cohorts", default=",".join(PLANS), help="names, separated by commas")
+    parser.add_argument("overrides", nargs="*", help="section.key=value for all three stages")
+    given = parser.parse_args()
+    names = given.cohorts.split(",")
+    data, runs = given.output / "data", given.output / "runs"
+    seconds: dict[str, float] = {}
+
+    def cohorts() -> None:
+        with workers(min(os.cpu_count() or 1, len(names))) as run_all:
+            for _ in run_all(partial(make_cohort, data=data, subjects=given.subjects), names):
+                pass
+
+    data.mkdir(parents=True, exist_ok=True)
+    step(seconds, "simulate and describe", data / "done", cohorts)
+    recipe = Path(str(files("fmrilm") / "recipes" / "cohorts.yaml"))
+    folders = ",".join(str(data / name) for name in names)
+    parent: Path | None = None
+    for stage, settings in STAGES.items():
+        pairs = [f"data.dataset_dir=[{folders}]", *settings, *given.overrides]
+        folder = runs / stage
+        train = partial(train_stage, stage, pairs, config=[recipe], output=folder, init=parent)
+        step(seconds, f"train {stage} ({' '.join(settings)})", folder / "done", train)
+        parent = folder
+    started = time.perf_counter()
+    benchmark([str(parent)], output=str(given.output))
+    seconds["benchmark"] = time.perf_counter() - started
+    for name, value in {**seconds, "all": sum(seconds.values())}.items():
+        print(f"{value:7.0f} s  {name}")
+    (given.output / "seconds.json").write_text(json.dumps(seconds, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

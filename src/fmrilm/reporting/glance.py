@@ -1,0 +1,159 @@
+"""The verdict of every task in plain words: does the model read the scan, does it beat plain ones?
+
+What stands first on a benchmark page. Nothing is computed here that is not in ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fmrilm.evaluation.intervals import Estimate
+from fmrilm.evaluation.metrics import PRIMARY
+from fmrilm.evaluation.results import BASELINE, Predictor, TaskResult
+from fmrilm.evaluation.table import say
+
+AXIS = (0.3, 1.0)  # of the small plots
+EXPLAINED = {  # what a control takes away
+    "text only": "the scan is left out",
+    "shuffled scan": "another person's scan, same site",
+    "zero scan": "every region constantly zero",
+    "phases randomised": "spectra stay, timing and connectivity go",
+    "cohort sentence only": "the question and where the data are from",
+}
+GOOD, BAD, UNKNOWN = "good", "bad", "unknown"
+
+
+def glance(result: TaskResult) -> dict[str, Any]:
+    """Return a row of the verdict table: names, chips, a small plot, one paragraph."""
+    model = result.predictors["model"]
+    best = best_baseline(result)
+    shuffled = result.predictors.get("shuffled")
+    marks = [("control", shuffled), ("baseline", best), ("model", model)]  # the model on top
+    found = [(role, predictor) for role, predictor in marks if predictor is not None]
+    return {
+        "cohort": result.cohort,
+        "task": result.task,
+        "synthetic": result.synthetic,
+        "n_subjects": result.n_subjects,
+        "auc": model.metrics[PRIMARY],
+        "best": best,
+        "chips": [chip for chip in (scan_chip(result), baseline_chip(best)) if chip],
+        "marks": [mark(role, predictor) for role, predictor in found],
+        "words": paragraph(result),
+        "warnings": len(result.scrutiny.get("warnings", [])),
+    }
+
+
+def best_baseline(result: TaskResult) -> Predictor | None:
+    """Return the baseline with the highest AUC on the evaluated scans; None if there is none."""
+    known = [
+        found
+        for found in result.of_role(BASELINE).values()
+        if not math.isnan(found.metrics[PRIMARY].value)
+    ]
+    return max(known, key=lambda found: found.metrics[PRIMARY].value, default=None)
+
+
+def scan_chip(result: TaskResult) -> tuple[str, str]:
+    """Return style and words for what the scan is worth."""
+    adds = result.verdict["scan_adds"]
+    if adds is None:
+        return UNKNOWN, "worth of the scan unknown"
+    return (GOOD, "reads the scan") if adds else (BAD, "no use of the scan shown")
+
+
+def baseline_chip(best: Predictor | None) -> tuple[str, str] | None:
+    """Return style and words for the model against the best plain one."""
+    gain = None if best is None else best.difference.get(PRIMARY)
+    if gain is None or math.isnan(gain.low):
+        return None
+    if gain.low > 0:
+        return GOOD, "beats every plain model"
+    return (BAD, "below a plain model") if gain.high < 0 else (UNKNOWN, "level with a plain model")
+
+
+def paragraph(result: TaskResult) -> list[str]:
+    """Return the verdict as sentences."""
+    model = result.predictors["model"].metrics[PRIMARY]
+    if math.isnan(model.value):
+        return [f"No score: {model.reason}."]
+    people = f"{result.n_scans} scans of {result.n_subjects} people it was not trained on"
+    found = [f"Asked about {people}, the model has an AUC of {say(model)}."]
+    return [*found, *_scan_sentence(result), *_baseline_sentence(result), *_phase_sentence(result)]
+
+
+def _scan_sentence(result: TaskResult) -> list[str]:
+    shuffled, silent = (result.predictors.get(name) for name in ("shuffled", "text_only"))
+    if shuffled is None or silent is None:
+        return []
+    swapped, without = (found.metrics[PRIMARY] for found in (shuffled, silent))
+    numbers = (
+        f"with another person's scan it has {swapped.value:.3f}, "
+        f"without any scan {without.value:.3f}"
+    )
+    adds = result.verdict["scan_adds"]
+    start = {
+        True: "It reads the scan",
+        False: "That it reads the scan cannot be shown",
+        None: "Whether it reads the scan cannot be said",
+    }[adds]
+    return [f"{start}: {numbers}."]
+
+
+def _baseline_sentence(result: TaskResult) -> list[str]:
+    best = best_baseline(result)
+    gain = None if best is None else best.difference.get(PRIMARY)
+    if best is None or gain is None:
+        return []
+    count = len(result.of_role(BASELINE))
+    title = f"{best.title[0].upper()}{best.title[1:]}, the best of {count} plain models here,"
+    reached = f"has {best.metrics[PRIMARY].value:.3f}"
+    if math.isnan(gain.low):
+        return [f"{title} {reached}."]
+    shown = f"{abs(gain.value):.3f} [{_size(gain)}]"
+    if gain.low > 0:
+        return [f"{title} {reached}: the model is better by {shown}."]
+    if gain.high < 0:
+        return [f"{title} {reached}: the model is worse by {shown}."]
+    return [f"{title} {reached}: no clear difference ({say(gain, signed=True)})."]
+
+
+def _size(gain: Estimate) -> str:
+    low, high = sorted((abs(gain.low), abs(gain.high)))
+    return f"{low:.2f}, {high:.2f}"
+
+
+def _phase_sentence(result: TaskResult) -> list[str]:
+    phase = result.predictors.get("phase")
+    model = result.predictors["model"].metrics[PRIMARY]
+    if phase is None or not result.verdict["scan_adds"]:
+        return []
+    score = phase.metrics[PRIMARY]
+    kept = (score.value - 0.5) / max(model.value - 0.5, 1e-9)
+    start = f"With every region's phases drawn anew it has {score.value:.3f}"
+    if kept > 0.5:
+        rest = "most of what it uses is in the mean and spectrum of single regions"
+    elif kept > 0.2:
+        rest = "part of what it uses is in the mean and spectrum of single regions"
+    else:
+        rest = "what it uses is in how regions go together in time"
+    return [f"{start}: {rest}."]
+
+
+def mark(role: str, predictor: Predictor) -> dict[str, Any]:
+    """Return where a score and its interval stand on the small plot, in percent of its width."""
+    score = predictor.metrics[PRIMARY]
+    known = not math.isnan(score.low)
+    return {
+        "role": role,
+        "title": f"{predictor.title} {say(score)}",
+        "dot": None if math.isnan(score.value) else place(score.value),
+        "bar": (place(score.low), place(score.high) - place(score.low)) if known else None,
+    }
+
+
+def place(value: float) -> float:
+    """Return the position of an AUC on the axis, in percent, held inside it."""
+    low, high = AXIS
+    return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
