@@ -55,7 +55,7 @@ def main() -> None:
     """Read the options and run every step."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("benchmark"))
-    parser.add_argument("--subjects", type=int, default=150, help="people per cohort")
+    parser.add_argument("--subjects", type=int, default=120, help="people per cohort")
     parser.add_argument("--cohorts", default=",".join(PLANS), help="names, separated by commas")
     parser.add_argument("overrides", nargs="*", help="section.key=value for all three stages")
     given = parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.registry import suggest
 
 SHOWN = 10  # pairs of networks that are printed
+LARGE_ERROR = 0.1  # of shares that should add up to the change
 
 
 def explain(
@@ -143,9 +145,21 @@ def explain(
     draw_map(folder / "attribution.png", atlas, found.contrast, networks, title, pairs)
     if labels_img is not None:
         write_nifti(Path(labels_img), table, folder / "attribution.nii.gz")
-    print(f"likeness to the map with shuffled weights: {facts['randomised_correlation']:.2f}")
+    for about, checks in (("regions", facts), ("connections", facts.get("connections"))):
+        if checks is not None:
+            print(f"{about}: {checks_line(checks)}")
     print(f"explanation in {folder}")
     return table
+
+
+def checks_line(checks: dict[str, Any]) -> str:
+    """Return what the checks of a map came to, and what to do about a sum that does not add up."""
+    error = checks["completeness_error"]
+    advice = "; more --steps make it smaller" if error > LARGE_ERROR else ""
+    return (
+        f"likeness to the map with shuffled weights {checks['randomised_correlation']:.2f}, "
+        f"shares miss the change by {error:.0%} on average{advice}"
+    )
 
 
 def pick(question: Question, index: int, samples: int) -> np.ndarray:
