@@ -5,6 +5,7 @@ import torch
 from fmrilm.evaluation.attribution import (
     RegionMap,
     enrichment,
+    enrichment_ceiling,
     integrated_gradients,
     occlusion,
     randomise_weights,
@@ -86,3 +87,10 @@ def test_enrichment_is_one_by_chance_and_at_most_the_inverse_share():
     importance = np.arange(100.0)
     assert enrichment(importance, importance >= 90) == pytest.approx(10)
     assert enrichment(importance, np.arange(100) % 10 == 0) == pytest.approx(1)
+
+
+def test_no_order_is_enriched_more_than_the_ceiling_and_the_best_one_is_as_much():
+    for count in (3, 4, 10):
+        planted = np.arange(36) < count
+        assert enrichment(-np.arange(36.0), planted) == pytest.approx(enrichment_ceiling(planted))
+    assert enrichment_ceiling(np.arange(36) < 3) == pytest.approx(9)  # three of a top of four

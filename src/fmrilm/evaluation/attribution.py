@@ -192,3 +192,9 @@ def enrichment(importance: np.ndarray, planted: np.ndarray, top: float = 0.1) ->
     count = max(1, round(top * len(importance)))
     chosen = np.argsort(-importance, kind="stable")[:count]
     return float(planted[chosen].mean() / planted.mean())
+
+
+def enrichment_ceiling(planted: np.ndarray, top: float = 0.1) -> float:
+    """Return the largest :func:`enrichment` there can be, for a top of that size."""
+    count = max(1, round(top * len(planted)))
+    return float(min(1.0, planted.sum() / count) / planted.mean())

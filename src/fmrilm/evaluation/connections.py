@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fmrilm.evaluation.attribution import RegionMap, Target, enrichment
+from fmrilm.evaluation.attribution import (
+    RegionMap,
+    Target,
+    enrichment,
+    enrichment_ceiling,
+)
 from fmrilm.evaluation.metrics import weighted_auc
 
 if TYPE_CHECKING:
@@ -240,10 +245,10 @@ def recovery(
             f"pairs_{name}enrichment": enrichment(table[column].to_numpy(), is_planted)
             for name, column in by.items()
         },
-        "pairs_ceiling": float(1 / is_planted.mean()),
+        "pairs_ceiling": enrichment_ceiling(is_planted),
         "pairs_auc": float(weighted_auc(is_planted, table["z"].to_numpy(), ones)[0]),
         "connections_enrichment": enrichment(connections[edges], inside[edges]),
-        "connections_ceiling": float(1 / inside[edges].mean()),
+        "connections_ceiling": enrichment_ceiling(inside[edges]),
     }
 
 
