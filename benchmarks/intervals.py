@@ -85,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", type=int, default=500, help="data sets per row")
     parser.add_argument("--people", default="12,20,30,60,120", help="comma-separated")
+    parser.add_argument("--scores", default=",".join(METRICS), help="comma-separated")
     options = parser.parse_args()
     started = time.perf_counter()
     sizes = [int(count) for count in options.people.split(",")]
@@ -92,6 +93,8 @@ def main() -> None:
     print(f"| score | truth | {' | '.join(f'{count} people' for count in sizes)} |")
     print("|" + "---|" * (2 + len(sizes)))
     for name, true in CASES:
+        if name not in options.scores.split(","):
+            continue
         cells = []
         for count in sizes:
             rng = np.random.default_rng([count, int(1000 * true), len(name)])

@@ -7,16 +7,12 @@ import pandas as pd
 import pytest
 
 from evaluation_helpers import N_TIMES, ScanReader, make_cohort, make_run
-from fmrilm.data.describe import describe
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.results import read_results
 from fmrilm.evaluation.runs import Run
 from fmrilm.evaluation.scoring import Asked, Scorer
 from fmrilm.tasks import TASKS
-from fmrilm.training.build import train_stage
-from small import TINY_MODEL
-from small import make_cohort as make_small_cohort
 
 FILES = (
     "metrics.json",
@@ -73,28 +69,6 @@ def test_a_planted_prompt_leak_is_exposed_and_strict_exits_with_1(tmp_path, monk
     for words in ("LEAK?", "the text alone scores as well", "look for a leak"):
         assert words in shown
     assert "look for a leak" in (run / "evaluation" / "summary.md").read_text()
-
-
-def test_a_trained_model_that_is_told_the_label_under_another_name_is_found_out(tmp_path):
-    folder = make_small_cohort(tmp_path / "cohort", subjects=80, effect=0.0)
-    table = pd.read_csv(folder / "participants.tsv", sep="\t")
-    table["arm"] = table["sex"].map({"M": "blue", "F": "green"})
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
-    describe(folder, types="fc", gallery=0)
-    options = [*TINY_MODEL, f"data.dataset_dir=[{folder}]", "instruct.add_desc=[arm]"]
-    options += ["instruct.use_random_prompt=false"]
-    tokenizer = train_stage("tokenizer", [*options, "train.epochs=1"], output=tmp_path / "tok")
-    trained = [*options, "train.epochs=25", "train.lr=5e-3", "train.checkpoint_every=100"]
-    run = train_stage("instruct", trained, output=tmp_path / "run", init=tokenizer)
-    command = [sys.executable, "-m", "fmrilm", "evaluate", str(run), "--strict"]
-    command += ["--n_resamples", "200", "--samples", "0", "--no-scrutiny"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "look for a leak" in done.stdout
-    [result] = read_results(run / "evaluation")
-    scores = [result.predictors[name].metrics["auc"].value for name in ("model", "text_only")]
-    assert scores == [1.0, 1.0]
-    assert result.verdict["leak"] is True
 
 
 def test_not_sure_stands_where_the_model_is_less_certain_than_on_val_is_enough(run, model):
