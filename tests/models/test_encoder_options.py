@@ -117,7 +117,7 @@ def test_computing_again_keeps_fewer_tensors():
             loss = tokenizer(x).reconstruction.sum()
         kept.append(sum(event.self_cpu_memory_usage for event in profiler.key_averages()))
         del loss
-    assert kept[1] < 0.8 * kept[0]
+    assert kept[1] < 0.9 * kept[0]
     assert kept[2] < 0.8 * kept[1]
     assert kept[3] == kept[2]
 

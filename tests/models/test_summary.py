@@ -29,7 +29,8 @@ def test_scores_are_the_principal_components_of_the_scans(of_connectivity):
     x = torch.randn(3, 30, 4, 40).cumsum(0)[2] * torch.linspace(0.2, 2, 160).view(4, 40)
     mask = torch.ones(30, 4, dtype=torch.bool)
     summary = fitted(x, mask, of_connectivity)
-    whole = connectivity(x, mask, 40) if of_connectivity else x
+    whole = torch.cat([connectivity(x, mask, 40)[:, 0], x.mean(2, keepdim=True)], 2)
+    whole = whole if of_connectivity else x
     expected = PCA(5).fit_transform(whole.flatten(1).double().numpy())
     scores = summary.scores(x, mask).numpy()
     agreement = np.corrcoef(scores.T, expected.T)[:5, 5:]

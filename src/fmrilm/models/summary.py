@@ -3,10 +3,10 @@
 Hundreds of tokens hold what distinguishes people in many weak parts, which a language model that
 has seen some hundred scans cannot add up. The leading components over the training scans can be
 read by one linear layer (docs/experiments.md says what that is worth). They are those of the
-regions' connectivity, or of the series themselves where a window is too short for a correlation.
+regions' connectivity and level, or of the series where a window is too short for a correlation.
 
-Tensor letters: n scans, R regions, T time points, M columns of a scan's matrix (R or T), q spatial
-modes, C components, K summary tokens.
+Tensor letters: n scans, R regions, T time points, M columns of a scan's matrix (R + 1 or T), q
+spatial modes, C components, K summary tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ScanSummary(nn.Module):
     shape : (int, int)
         Regions and time points of a scan, R and T.
     of_connectivity : bool
-        Sum up the regions' correlations (Fisher z); otherwise the series.
+        Sum up the regions' correlations (Fisher z) and means; otherwise the series.
     count : int
         Summary tokens K.
     components : int
@@ -63,9 +63,9 @@ class ScanSummary(nn.Module):
         self.mean: Tensor
         self.modes: Tensor
         self.axes: Tensor
-        self.register_buffer("mean", torch.zeros(R, R if of_connectivity else T))
+        self.register_buffer("mean", torch.zeros(R, R + 1 if of_connectivity else T))
         self.register_buffer("modes", torch.zeros(R, q))
-        size = q * (q + 1) // 2 if of_connectivity else q * T
+        size = q * (q + 1) // 2 + q if of_connectivity else q * T
         self.register_buffer("axes", torch.zeros(size, components))
         self.proj = nn.Linear(components, count * width)
         nn.init.normal_(self.proj.weight, std=0.02)
@@ -92,19 +92,23 @@ class ScanSummary(nn.Module):
 
     def _matrix(self, fmri: Tensor, roi_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the matrices (n, R, M) of scans, and which of their entries are known."""
-        if self.of_connectivity:
-            return connectivity(fmri, roi_mask, fmri.shape[2])[:, 0], pair_mask(roi_mask)
-        return fmri, sample_mask(roi_mask).expand_as(fmri)
+        real = sample_mask(roi_mask).expand_as(fmri)
+        if not self.of_connectivity:
+            return fmri, real
+        z = connectivity(fmri, roi_mask, fmri.shape[2])[:, 0]
+        level = (fmri * real).sum(2, keepdim=True) / real.sum(2, keepdim=True).clamp_min(1)
+        known = torch.cat([pair_mask(roi_mask), real.any(2, keepdim=True)], 2)
+        return torch.cat([z, level], 2), known
 
     def _reduce(self, centred: Tensor) -> Tensor:
         """Return centred matrices (n, R, M) in spatial modes, one row of numbers per scan."""
         reduced = self.modes.T @ centred  # (n, q, M)
         if not self.of_connectivity:
             return reduced.flatten(1)
-        reduced = reduced @ self.modes  # (n, q, q), symmetric
-        row, column = torch.triu_indices(*reduced.shape[1:], device=reduced.device)
+        pairs = reduced[:, :, :-1] @ self.modes  # (n, q, q), symmetric
+        row, column = torch.triu_indices(*pairs.shape[1:], device=pairs.device)
         twice = torch.where(row == column, 1.0, 2**0.5)  # an entry off the diagonal stands twice
-        return reduced[:, row, column] * twice
+        return torch.cat([pairs[:, row, column] * twice, reduced[:, :, -1]], 1)
 
     @torch.no_grad()
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
