@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo results test lint setup language-models clean
+.PHONY: demo results benchmark test lint setup language-models clean
 
 demo: setup
 	$(BIN)/fmrilm demo --output demo
 
 results: demo
 	$(BIN)/python docs/results.py
+
+# One page on real pain data, one on synthetic stand-ins of all seven cohorts.
+benchmark: demo
+	$(BIN)/fmrilm benchmark demo/runs/heat-instruct -o demo/benchmark-pain
+	$(BIN)/python benchmarks/cohorts.py --output demo/benchmark-synthetic
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2

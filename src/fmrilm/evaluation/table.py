@@ -14,7 +14,7 @@ from fmrilm.evaluation.results import MODEL, Predictor, TaskResult
 
 LEAK = "scores as well without the scan: look for a leak"
 SYNTHETIC = "SYNTHETIC"
-FEW_SUBJECTS = 30  # below, the intervals hold the truth in less than 93% (docs/evaluation.md)
+FEW_SUBJECTS = 30  # below, some intervals hold the truth in less than 93% (docs/evaluation.md)
 WIDTH = 130  # of the table where the output is no terminal
 
 
