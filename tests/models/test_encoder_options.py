@@ -111,13 +111,13 @@ def test_computing_again_keeps_fewer_tensors():
         {"recompute": "all"},
         {"gradient_checkpointing": 1},
     ):
-        tokenizer = make(drop_path=0.0, n_layer=4, **options).train()
+        tokenizer = make(drop_path=0.0, n_embd=96, n_layer=4, **options).train()
         x = torch.randn(2, R, T)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             loss = tokenizer(x).reconstruction.sum()
         kept.append(sum(event.self_cpu_memory_usage for event in profiler.key_averages()))
         del loss
-    assert kept[1] < 0.9 * kept[0]
+    assert kept[1] < 0.8 * kept[0]
     assert kept[2] < 0.8 * kept[1]
     assert kept[3] == kept[2]
 
