@@ -105,7 +105,7 @@ class LMConfig:
     summary_tokens: int = 4  # tokens that sum up the whole scan, after its own; 0: none
     summary_components: int = 256  # principal components of a scan that they are made of
     summary_dropout: float = 0.0  # share of the components left out in training
-    token_dropout: float = 0.0  # share of scans of which training shows the summary alone
+    token_dropout: float = 0.0  # share of batches in which training shows the summary alone
     use_fmri_lm_head: bool = True  # separate output head over fMRI codes
     add_fmri_delimiter: bool = True  # put <fmri> and </fmri> around the scan
     dropout: float = 0.0  # dropout on the projected scan

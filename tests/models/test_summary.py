@@ -119,3 +119,32 @@ def test_hidden_tokens_leave_the_summary_alone(runs, cohort_folder):
     assert hidden != seen
     model.eval()
     assert loss() != seen
+
+
+def test_left_out_tokens_cost_nothing_and_are_as_if_masked(runs, cohort_folder):
+    model = FMRILM.from_pretrained(runs["instruct"] / "model")
+    fmri, mask = scans_of(cohort_folder)
+    text, grid = model.text, model.tokenizer.num_tokens
+    ids = [text.prompt_ids(build_prompt(TASKS["sex"], variant)) for variant in range(4)]
+    batch = text.batch(ids, [text.answer_ids("male"), *[text.answer_ids("female")] * 3])
+
+    scan = model.project(fmri, mask)
+    unusable = torch.zeros_like(mask)
+    with torch.no_grad():
+        logits = model.read(
+            batch["input_ids"], batch["attention_mask"], scan, unusable, use_cache=False
+        )[0].logits
+    supervised = batch["labels"][:, 1:] != -100
+    masked = torch.nn.functional.cross_entropy(
+        logits[:, :-1][supervised], batch["labels"][:, 1:][supervised]
+    )
+    model.config = dataclasses.replace(
+        model.config, lm=dataclasses.replace(model.config.lm, token_dropout=1.0)
+    )
+    model.train()
+    with model.last_states() as states:
+        left_out = model(**batch, fmri=fmri, roi_mask=mask)
+    assert states[0].shape[1] == batch["input_ids"].shape[1] - grid
+    torch.testing.assert_close(left_out, masked, atol=1e-5, rtol=1e-5)
+    left_out.backward()
+    assert all(p.grad is not None for p in model.projector.parameters())

@@ -18,6 +18,7 @@ import numpy as np
 EPOCHS = 25
 PATIENCE = 5
 BATCH = 32
+PIECE = 4  # scans whose activations are held at once: they stay in the processor's cache
 
 
 def mean_mlp(n_rois: int, n_classes: int, width: int = 64) -> Any:
@@ -106,12 +107,14 @@ def fit_predict(
             model.train()
             for part in torch.randperm(len(inputs)).split(BATCH):
                 optimizer.zero_grad()
-                target.loss(model(inputs[part]), labels[part]).backward()
+                for some in part.split(PIECE):
+                    loss = target.loss(model(inputs[some]), labels[some])
+                    (loss * len(some) / len(part)).backward()
                 optimizer.step()
-            loss = float(target.loss(_predict(model, val_inputs), val_labels))
+            val_loss = float(target.loss(_predict(model, val_inputs), val_labels))
             waited += 1
-            if loss < best - 1e-4:
-                best, waited, kept = loss, 0, copy.deepcopy(model.state_dict())
+            if val_loss < best - 1e-4:
+                best, waited, kept = val_loss, 0, copy.deepcopy(model.state_dict())
             if waited > PATIENCE:
                 break
         model.load_state_dict(kept)
@@ -162,4 +165,4 @@ def _predict(model: Any, inputs: Any) -> Any:
 
     model.eval()
     with torch.inference_mode():
-        return torch.cat([model(part) for part in inputs.split(64)])
+        return torch.cat([model(part) for part in inputs.split(PIECE)])

@@ -133,11 +133,13 @@ class FMRIReader(nn.Module):
         if features is None:
             features = self.features(fmri, roi_mask)
         x = self.project_tokens(features)
-        if self.summary is None:
-            return x
+        return x if self.summary is None else torch.cat([x, self._summary_of(fmri, roi_mask)], 1)
+
+    def _summary_of(self, fmri: Tensor, roi_mask: Tensor | None) -> Tensor:
+        assert self.summary is not None
         if roi_mask is None:
             roi_mask = torch.ones(fmri.shape[:2], dtype=torch.bool, device=fmri.device)
-        return torch.cat([x, self.summary(fmri, roi_mask)], 1)
+        return self.summary(fmri, roi_mask)
 
     def read(
         self,
@@ -145,7 +147,7 @@ class FMRIReader(nn.Module):
         attention_mask: Tensor,
         scan: Tensor | None = None,
         roi_mask: Tensor | None = None,
-        hidden: Tensor | None = None,
+        position: Tensor | None = None,
         states_only: bool = False,
         **options: Any,
     ) -> tuple[Any, Tensor, Tensor]:
@@ -158,8 +160,8 @@ class FMRIReader(nn.Module):
         scan : Tensor, shape (B, N, D) or (B, N + K, D)
             Projected scans, with or without their summary tokens.
         roi_mask : Tensor of bool, shape (B, R), optional
-        hidden : Tensor of bool, shape (B,), optional
-            Scans of which only the summary is seen.
+        position : Tensor of long, shape (B, L), optional
+            Of every token, where tokens are missing that others are counted behind.
         states_only : bool
             Leave the output layer out: ``output[0]`` are the last hidden states (B, L, D).
         **options
@@ -176,11 +178,10 @@ class FMRIReader(nn.Module):
             embeds = embeds.masked_scatter(is_scan[:, :, None], scan.to(embeds.dtype))
             if roi_mask is not None:
                 usable = self.tokenizer.token_mask(roi_mask)
-                if hidden is not None:
-                    usable = usable & ~hidden[:, None]
                 usable = F.pad(usable, (0, scan.shape[1] - usable.shape[1]), value=True)
                 valid = valid.masked_scatter(is_scan, usable)
-        position = positions(is_scan, attention_mask.bool(), self.tokenizer.config.tokens_per_step)
+        if position is None:
+            position = self._positions(input_ids, attention_mask)
         if self.has_segments:
             columns = is_scan.any(0).nonzero()
             options["scan_end"] = int(columns[-1]) + 1 if len(columns) else 0
@@ -231,25 +232,39 @@ class FMRIReader(nn.Module):
         features : Tensor, shape (B, N, D), optional
             What :meth:`features` gave for ``fmri`` before.
         token_dropout : bool
-            Hide the tokens of some scans in training, as configured; their summary stays.
+            Leave the tokens of the scans of some batches out in training, as configured; their
+            summary stays.
         """
-        scan = None if fmri is None else self.project(fmri, roi_mask, features)
+        scan, position = None, None
+        if fmri is not None and token_dropout and self._draws_summary_alone():
+            position = self._positions(input_ids, attention_mask)
+            kept = self._without_tokens(input_ids)
+            input_ids, attention_mask, labels, position = (
+                x[kept].view(len(x), -1) for x in (input_ids, attention_mask, labels, position)
+            )
+            scan, roi_mask = self._summary_of(fmri, roi_mask), None
+        elif fmri is not None:
+            scan = self.project(fmri, roi_mask, features)
         supervised = labels[:, 1:] != IGNORED
         output, _, _ = self.read(
             input_ids,
             attention_mask,
             scan,
             roi_mask,
-            self._draw_hidden(scan) if token_dropout else None,
+            position,
             **self._wanted(supervised),
             use_cache=False,
         )
         target = labels[:, 1:][supervised]
         if self.has_linear_logits:
             states = output[0][:, :-1][supervised]
-            return linear_cross_entropy(states, self.lm.get_output_embeddings(), target)
-        logits = output.logits[supervised[:, supervised.any(0)]]
-        return F.cross_entropy(logits.float(), target)
+            loss = linear_cross_entropy(states, self.lm.get_output_embeddings(), target)
+        else:
+            logits = output.logits[supervised[:, supervised.any(0)]]
+            loss = F.cross_entropy(logits.float(), target)
+        if position is not None:  # every process has to have gradients of the same weights
+            loss = loss + 0.0 * sum(p.sum() for p in [*self.projector.parameters(), self.roi_embed])
+        return loss
 
     def _wanted(self, supervised: Tensor) -> dict[str, Any]:
         """Return the options of a pass from which only the supervised columns are needed."""
@@ -257,11 +272,19 @@ class FMRIReader(nn.Module):
             return {"states_only": True}
         return {"logits_to_keep": supervised.any(0).nonzero().squeeze(1)}
 
-    def _draw_hidden(self, scan: Tensor | None) -> Tensor | None:
+    def _draws_summary_alone(self) -> bool:
+        """Return whether this batch is to show nothing of its scans but the summary."""
         share = self.config.lm.token_dropout
-        if scan is None or self.summary is None or not self.training or not share:
-            return None
-        return torch.rand(len(scan), device=scan.device) < share
+        return bool(self.summary and self.training and share and torch.rand(()) < share)
+
+    def _without_tokens(self, input_ids: Tensor) -> Tensor:
+        """Return the places (B, L) that are left when the scans' own tokens are taken out."""
+        is_scan = input_ids == SCAN_ID
+        return ~is_scan | (is_scan.cumsum(1) > self.tokenizer.config.num_tokens)
+
+    def _positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        per_step = self.tokenizer.config.tokens_per_step
+        return positions(input_ids == SCAN_ID, attention_mask.bool(), per_step)
 
     def text_loss(
         self, batch: Mapping[str, Tensor], features: Tensor, token_dropout: bool = True

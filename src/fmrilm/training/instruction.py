@@ -38,7 +38,8 @@ class InstructObjective(Objective):
         if model.cls_head is None:
             return {"loss": text_loss}
         # The head reads the last token of the question, which no answer has been seen from.
-        last = (batch["labels"] != IGNORED).int().argmax(1) - 1
+        # Counted from the end: tokens of the scan may have been left out.
+        last = (batch["labels"] != IGNORED).int().argmax(1) - 1 - batch["labels"].shape[1]
         output = model.head_output(states[0][torch.arange(len(last)), last])
         head_loss = self._head_loss(output.float(), batch)
         return {"loss": text_loss + head_loss, "text_loss": text_loss, "head_loss": head_loss}
