@@ -21,6 +21,7 @@ from pathlib import Path
 from fmrilm.data.describe import describe
 from fmrilm.data.parallel import workers
 from fmrilm.data.synthetic import PLANS, simulate
+from fmrilm.demo import run_step
 from fmrilm.reporting.benchmark import benchmark
 from fmrilm.training.build import train_stage
 
@@ -39,18 +40,6 @@ def make_cohort(name: str, data: Path, subjects: int) -> None:
     describe(folder, types="fc", jobs=1)
 
 
-def step(seconds: dict[str, float], name: str, result: Path, run: Callable[[], object]) -> None:
-    """Run a step whose result is not there, and note how long it took."""
-    if result.exists():
-        print(f"== {name}: done before")
-        return
-    print(f"== {name}", flush=True)
-    started = time.perf_counter()
-    run()
-    seconds[name] = time.perf_counter() - started
-    result.touch()
-
-
 def main() -> None:
     """Read the options and run every step."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -63,13 +52,17 @@ def main() -> None:
     data, runs = given.output / "data", given.output / "runs"
     seconds: dict[str, float] = {}
 
+    def step(name: str, result: Path, run: Callable[[], object]) -> None:
+        seconds[name] = run_step(name, result, run)
+        result.touch()
+
     def cohorts() -> None:
         with workers(min(os.cpu_count() or 1, len(names))) as run_all:
             for _ in run_all(partial(make_cohort, data=data, subjects=given.subjects), names):
                 pass
 
     data.mkdir(parents=True, exist_ok=True)
-    step(seconds, "simulate and describe", data / "done", cohorts)
+    step("simulate and describe", data / "done", cohorts)
     recipe = Path(str(files("fmrilm") / "recipes" / "cohorts.yaml"))
     folders = ",".join(str(data / name) for name in names)
     parent: Path | None = None
@@ -77,7 +70,7 @@ def main() -> None:
         pairs = [f"data.dataset_dir=[{folders}]", *settings, *given.overrides]
         folder = runs / stage
         train = partial(train_stage, stage, pairs, config=[recipe], output=folder, init=parent)
-        step(seconds, f"train {stage} ({' '.join(settings)})", folder / "done", train)
+        step(f"train {stage} ({' '.join(settings)})", folder / "done", train)
         parent = folder
     started = time.perf_counter()
     benchmark([str(parent)], output=str(given.output))

@@ -63,7 +63,10 @@ def build(layers: int, way: str):
     lm = add_lora(lm, config.lm)
     text_tokenizer = load_text_tokenizer(TOKENIZER)
     model = FMRILM(config, FMRITokenizer(config.vq_model), lm, text_tokenizer).train()
-    model.has_segments = way in OURS
+    if way not in OURS:
+        model.has_segments = False
+        for module in lm.modules():  # what models/lean.py put in
+            module.__dict__.pop("forward", None)
     return model
 
 

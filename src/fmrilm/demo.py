@@ -74,11 +74,13 @@ def demo(*, output: Path = Path("demo"), real: bool = True, synthetic: bool = Tr
     started = time.perf_counter()
     data, runs = output / "data", []
     if real:
-        _step("real cohort", data / "pain/heat/cohort.yaml", lambda: demo_data(str(data / "pain")))
+        run_step(
+            "real cohort", data / "pain/heat/cohort.yaml", lambda: demo_data(str(data / "pain"))
+        )
         runs.append(_run(HEAT, data / "pain/heat", output / "runs"))
     if synthetic:
         folder = data / "UKB"
-        _step(
+        run_step(
             "synthetic cohort",
             folder / "cohort.yaml",
             lambda: simulate(str(folder), cohort="UKB", subjects=SUBJECTS, seed=0),
@@ -95,7 +97,7 @@ def _run(part: Part, cohort: Path, runs: Path) -> Path:
     from fmrilm.training.build import train_stage
 
     described = cohort / f"descriptors_rewritten/{part.family}_descriptors.csv"
-    _step(f"{part.name}: describe", described, lambda: describe(cohort, types=part.family))
+    run_step(f"{part.name}: describe", described, lambda: describe(cohort, types=part.family))
     recipe = Path(str(files("fmrilm") / "recipes" / part.recipe))
     parent: Path | None = None
     for stage, settings in part.stages.items():
@@ -109,20 +111,23 @@ def _run(part: Part, cohort: Path, runs: Path) -> Path:
             output=folder,
             init=parent,
         )
-        _step(f"{part.name}: train {stage} ({' '.join(settings)})", folder / "done", train)
+        run_step(f"{part.name}: train {stage} ({' '.join(settings)})", folder / "done", train)
         (folder / "done").touch()
         parent = folder
     assert parent is not None
     scores = parent / "evaluation" / "metrics.json"
-    _step(f"{part.name}: evaluate", scores, lambda: evaluate([str(parent)], n_resamples=1000))
+    run_step(f"{part.name}: evaluate", scores, lambda: evaluate([str(parent)], n_resamples=1000))
     return parent
 
 
-def _step(name: str, result: Path, run: Callable[[], object]) -> None:
+def run_step(name: str, result: Path, run: Callable[[], object]) -> float:
+    """Run a step unless its ``result`` is there; say so, and return how many seconds it took."""
     if result.exists():
         print(f"== {name}: done before")
-        return
+        return 0.0
     print(f"== {name}", flush=True)
     started = time.perf_counter()
     run()
-    print(f"   {time.perf_counter() - started:.0f} s", flush=True)
+    seconds = time.perf_counter() - started
+    print(f"   {seconds:.0f} s", flush=True)
+    return seconds

@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import small
 from evaluation_helpers import N_TIMES, ScanReader, make_cohort, make_run
+from fmrilm.data.describe import describe
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.results import read_results
 from fmrilm.evaluation.runs import Run
 from fmrilm.evaluation.scoring import Asked, Scorer
 from fmrilm.tasks import TASKS
+from fmrilm.training.build import train_stage
 
 FILES = (
     "metrics.json",
@@ -252,3 +255,25 @@ def test_a_scan_is_read_once_for_all_its_questions_and_wordings(planted):
         fresh = Scorer(ScanReader(), planted, N_TIMES)
         np.testing.assert_allclose(found, fresh.probabilities(rows, one.prompts, one.candidates))
     assert len(reads) == 2
+
+
+def test_a_trained_model_that_reads_a_planted_leak_is_exposed(tmp_path, capsys):
+    cohort = small.make_cohort(tmp_path / "flat", subjects=80, effect=0.0)
+    table = pd.read_csv(cohort / "participants.tsv", sep="\t")
+    table["arm"] = np.where(table["sex"] == "F", "blue", "green")  # the label under another name
+    table.to_csv(cohort / "participants.tsv", sep="\t", index=False)
+    describe(cohort, types="fc")
+    options = [*small.TINY_MODEL, f"data.dataset_dir=[{cohort}]", "instruct.add_desc=[arm]"]
+    tokenizer = train_stage("tokenizer", [*options, "train.epochs=1"], output=tmp_path / "tok")
+    options += ["train.epochs=8", "train.batch_size=4", "train.lr=3e-3"]
+    options += ["instruct.use_random_prompt=false"]
+    run = train_stage("instruct", options, output=tmp_path / "run", init=tokenizer)
+    with pytest.raises(SystemExit) as stopped:
+        _fast(run, strict=True)
+    assert stopped.value.code == 1
+    [result] = read_results(run / "evaluation")
+    model, text_only = (result.predictors[name] for name in ("model", "text_only"))
+    assert model.metrics["auc"].value > 0.95
+    assert text_only.metrics["auc"].value == pytest.approx(model.metrics["auc"].value, abs=0.05)
+    assert result.verdict["leak"] is True
+    assert "LEAK?" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.retrieval import AMONG, ranking
 from fmrilm.training.build import train_stage
+from small import make_cohort
 
 
 def test_who_finds_his_own_text_has_rank_one():
@@ -46,3 +47,12 @@ def test_phrases_and_regions_are_read_again_from_the_run_folder(tiny_options, tm
 def evaluate_again(run):
     evaluate([str(run)], split="val")
     return json.loads((run / "evaluation/tokenizer.json").read_text())
+
+
+def test_a_cohort_without_descriptions_is_scored_without_them(runs, tmp_path, capsys):
+    other = make_cohort(tmp_path / "other", subjects=30, name="other")
+    evaluate([str(runs["tokenizer"])], datasets=str(other), output=str(tmp_path / "scores"))
+    found = json.loads((tmp_path / "scores/tokenizer.json").read_text())["results"][0]
+    assert "fmrilm describe" in found["retrieval"]["reason"]
+    assert "not scored" in capsys.readouterr().out
+    assert found["tokenizer"]["r2"] is not None

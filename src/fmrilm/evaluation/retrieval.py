@@ -19,16 +19,19 @@ def retrieval(
 ) -> dict[str, Any] | None:
     """Return how well scans find their own descriptions; None for a run without alignment.
 
-    The first described scan of every person counts. People are put into groups of :data:`AMONG`
-    at random, many times over; the control gives every person the description of another.
+    Only ``reason`` where the cohort has no descriptions. The first described scan of every person
+    counts. People are put into groups of :data:`AMONG` at random, many times over;
+    the control gives every person the description of another.
     """
     from fmrilm.models.alignment import HEADS
 
     if not (run.folder / "model" / HEADS).is_file():
         return None
-    texts = np.array(cohort.descriptions(list(run.config.data.desc_type)).iloc[
-        cohort.indices(split)
-    ].tolist())  # fmt: skip
+    try:
+        summaries = cohort.descriptions(list(run.config.data.desc_type))
+    except FileNotFoundError as error:
+        return {"reason": str(error)}
+    texts = np.array(summaries.iloc[cohort.indices(split)].tolist())
     subjects = cohort.table["subject_id"].iloc[cohort.indices(split)].to_numpy()
     described = np.flatnonzero(texts != "")
     chosen = described[np.unique(subjects[described], return_index=True)[1]]
@@ -106,6 +109,8 @@ def ranking(similarity: np.ndarray, rng: np.random.Generator) -> dict[str, float
 
 def to_text(found: dict[str, Any]) -> str:
     """Return the lines about retrieval, chance and control beside it."""
+    if "reason" in found:
+        return f"own description: not scored, {found['reason']}"
     among, control = found["among"], found["shuffled"]
     return (
         f"own description among {among} of {found['people']} people: top-1 {found['top1']:.3f} "

@@ -54,13 +54,11 @@ def segmented_attention(
         Column behind the last scan token; no row looks at a column behind both itself and this.
         None: nothing is known, all pairs are computed.
     """
-    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     L = query.shape[2]
     if scan_end is None or attention_mask is None or key.shape[2] != L:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     edges = [0, *range(scan_end or ROWS, L, ROWS), L]
     parts = [
         F.scaled_dot_product_attention(
@@ -70,6 +68,7 @@ def segmented_attention(
             attention_mask[:, :, start:end, :end],
             dropout_p=options.get("dropout", 0.0),
             scale=options.get("scaling"),
+            enable_gqa=query.shape[1] != key.shape[1],  # not copied for the heads that share them
         )
         for start, end in pairwise(edges)
     ]

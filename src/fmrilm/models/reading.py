@@ -19,6 +19,7 @@ from fmrilm.models.activations import half_activations
 from fmrilm.models.adapters import has_adapter
 from fmrilm.models.attention import use_segments
 from fmrilm.models.codes import codes_loss, next_step_target
+from fmrilm.models.lean import make_lean
 from fmrilm.models.logits import is_linear, linear_cross_entropy
 from fmrilm.models.masks import attention_bias, positions
 from fmrilm.models.summary import ScanSummary
@@ -47,6 +48,7 @@ class FMRIReader(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.lm = lm
+        make_lean(self._causal_lm())
         self.has_segments = use_segments(self._causal_lm())
         self.has_linear_logits = is_linear(self._causal_lm())
         self.prepare_activations()
