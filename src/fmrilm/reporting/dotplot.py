@@ -60,7 +60,8 @@ def dot_plot(rows: Sequence[Row], about: str, kind: Kind = KINDS["classes"]) -> 
         x = frame.px(tick)
         frame.parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{base}"/>'
-            f'<text class="tick" x="{x:.1f}" y="{base + 15}" text-anchor="middle">{number(tick)}</text>'
+            f'<text class="tick" x="{x:.1f}" y="{base + 15}" text-anchor="middle">'
+            f"{number(tick)}</text>"
         )
     frame.parts.append(
         f'<text class="label" x="{frame.px((low + 1) / 2):.1f}" y="{base + 31}" '
