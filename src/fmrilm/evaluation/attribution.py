@@ -1,4 +1,4 @@
-"""Which regions an answer rests on: integrated gradients and occlusion of the log-odds.
+"""Which regions an answer rests on: integrated gradients and occlusion.
 
 Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) along the straight path from a
 reference scan. The reference of a long scan is the scan itself with its phases randomised, not a
@@ -9,7 +9,7 @@ blank one: a model that reads correlations does not change when a scan is merely
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,49 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 Target = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]  # (B, R, T), (B, R) -> (B,)
-
-
-def log_odds(model: Any, prompt: str, candidates: Sequence[str], answer: int) -> Target:
-    """Return a differentiable function from scans to the log-odds of one answer, shape (B,).
-
-    The answer's log-probability per token minus the mean of the others'.
-
-    Parameters
-    ----------
-    model : FMRILM
-    prompt : str
-    candidates : sequence of str
-    answer : int
-        Position among the candidates.
-    """
-    import torch
-
-    question = model.text.prompt_ids(prompt)
-    answers = [model.text.answer_ids(candidate, end=False) for candidate in candidates]
-    starts = {tuple(ids[:-1]) for ids in answers}  # one-word answers are all read off one pass
-
-    def target(fmri: torch.Tensor, roi_mask: torch.Tensor) -> torch.Tensor:
-        features = model.tokenizer.encode(fmri, roi_mask)
-        if model.config.lm.fmri_input == "quantized":
-            features = model.tokenizer.quantize(features, fmri, roi_mask).codes
-        scan = model.project(fmri, roi_mask, features)
-        logp = {}
-        for start in starts:
-            batch = model.text.batch([[*question, *start]] * len(fmri))
-            output, _, _ = model.read(
-                *(batch[name].to(model.device) for name in ("input_ids", "attention_mask")),
-                scan,
-                roi_mask,
-                logits_to_keep=len(start) + 1,
-                use_cache=False,
-            )
-            logp[start] = output.logits.float().log_softmax(-1)  # (B, K, V)
-        scores = [logp[tuple(ids[:-1])][:, range(len(ids)), ids].mean(1) for ids in answers]
-        table = torch.stack(scores, 1)  # (B, C)
-        others = [index for index in range(len(candidates)) if index != answer]
-        return table[:, answer] - table[:, others].mean(1)
-
-    return target
 
 
 def integrated_gradients(
@@ -160,14 +117,14 @@ def randomise_weights(model: Any, seed: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class RegionMap:
-    """How much of the difference between the groups' log-odds each region carries."""
+    """How much of the difference between two groups' answers each region carries."""
 
-    contrast: np.ndarray  # (R,) mean share of those with the answer minus of those without
+    contrast: np.ndarray  # (R,) mean share of the first group minus that of the second
     z: np.ndarray  # (R,) contrast over its standard error, over people
 
     @classmethod
     def from_shares(cls, shares: np.ndarray, has: np.ndarray, subjects: np.ndarray) -> RegionMap:
-        """Return the map from shares (B, R), whether each scan has the answer, and its person."""
+        """Return the map from shares (B, R), whether a scan is of the first group, its person."""
         means, groups = [], []
         for value in (True, False):
             names = np.unique(subjects[has == value])

@@ -19,7 +19,7 @@ from fmrilm.errors import InputError
 from fmrilm.evaluation.covariates import design, known_covariates
 from fmrilm.evaluation.features import SHORT, extract, square
 from fmrilm.evaluation.intervals import Answers
-from fmrilm.evaluation.kinds import KINDS, Kind
+from fmrilm.evaluation.kinds import Kind
 from fmrilm.evaluation.linear import KINDS as LINEAR_KINDS
 from fmrilm.evaluation.linear import LinearBaseline, LinearValues
 from fmrilm.evaluation.neural import fit_predict
@@ -73,9 +73,6 @@ def titles(kind: Kind) -> dict[str, str]:
         "majority": kind.uninformed_title,
         **{name: one.title(kind) for name, one in BASELINES.items()},
     }
-
-
-TITLES = titles(KINDS["classes"])
 
 
 def choose(question: Question, length: int, which: str = "standard") -> list[str]:

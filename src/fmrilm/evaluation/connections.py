@@ -153,7 +153,7 @@ def pair_table(
     ----------
     shares : ndarray, shape (n, R, R)
     lost : mapping
-        ``first · second`` -> what the log-odds of each scan lose without the pair, shape (n,).
+        ``first · second`` -> what a scan's log-odds or number lose without the pair, (n,).
     pairs : mapping
         Of :func:`pairs_of_networks`.
     has : ndarray of bool, shape (n,)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fmrilm.errors import InputError
-from fmrilm.evaluation.attribution import log_odds, randomise_weights
+from fmrilm.evaluation.attribution import randomise_weights
 from fmrilm.evaluation.brain_picture import draw_map
 from fmrilm.evaluation.connections import (
     pairs_of_networks,
@@ -23,7 +23,7 @@ from fmrilm.evaluation.questions import Question, prompts_for, select, tasks_of
 from fmrilm.evaluation.region_tables import network_table, region_table, write_nifti
 from fmrilm.evaluation.runs import note_reading, open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
-from fmrilm.registry import suggest
+from fmrilm.evaluation.targets import Contrast, contrast_of
 
 SHOWN = 10  # pairs of networks that are printed
 LARGE_ERROR = 0.1  # of shares that should add up to the change
@@ -43,8 +43,11 @@ def explain(
 ) -> pd.DataFrame:
     """Show which regions and networks the answers of a run rest on.
 
-    Writes ``regions.tsv`` (each region's share of the difference in log-odds between the groups,
-    by integrated gradients), ``networks.tsv`` (also what is lost when a network is taken away),
+    What is explained are the log-odds of an answer, between people with and without it; of a number
+    the predicted value, between scans above and below the median of the label.
+
+    Writes ``regions.tsv`` (each region's share of the difference between the groups, by integrated
+    gradients), ``networks.tsv`` (also what is lost when a network is taken away),
     ``attribution.png``, ``attribution.json`` (completeness; likeness to the map of the model with
     its weights shuffled, which should be near zero) and, with a label image, a NIfTI. Of a model
     that is given the connectivity also ``network_pairs.tsv`` and ``connections.npy``: the same for
@@ -62,11 +65,12 @@ def explain(
     split : str
         train, val or test.
     samples : int
-        At most this many scans, evenly from the answer's group and the rest.
+        At most this many scans, evenly from both groups.
     steps : int
         Points on the path of the integrated gradients.
     answer : str, optional
-        Which answer's log-odds; without it the task's last.
+        Which answer's log-odds; without it the task's last. Of a number: ``head`` explains what
+        the head of the run says instead of its words.
     labels_img : str, optional
         NIfTI of the atlas whose voxel values are the region labels.
     output : str, optional
@@ -92,19 +96,14 @@ def explain(
     length = opened.config.data.length
     check_shape(cohort, vq.num_rois, vq.num_timestamp, length)
     question = select(cohort, tasks_of(cohort, opened.config, [task] if task else [])[0], split)
-    names = question.task.candidates
-    if not question.task.classes:
-        raise InputError(f"task {question.task.name!r} asks for a number: name one with answers")
-    if answer is not None and answer not in names:
-        raise InputError(f"unknown answer {answer!r}{suggest(answer, names)}; one of: {names}")
-    index = names.index(answer) if answer is not None else len(names) - 1
-    rows = pick(question, index, samples)
+    contrast = contrast_of(question.task, question.labels, answer)
+    rows = pick(question, contrast, samples)
     model = opened.load_model()
     prompt = prompts_for(question, opened.config)[0]
     scorer = Scorer(model, cohort, vq.num_timestamp, length=length)
-    group = read_group(scorer, question, rows, index, vq.roi_profile)
+    group = read_group(scorer, question, rows, contrast.first, vq.roi_profile)
     models = [model, randomise_weights(model)]
-    targets = [log_odds(each, prompt, names, index) for each in models]
+    targets = [contrast.target(each, prompt) for each in models]
     folder = Path(output) if output else opened.folder / f"explanation_{question.task.name}"
     folder.mkdir(parents=True, exist_ok=True)
     if split == "test":
@@ -133,7 +132,9 @@ def explain(
         "cohort": cohort.name,
         "synthetic": cohort.info.synthetic,
         "task": question.task.name,
-        "answer": names[index],
+        "answer": contrast.answer,
+        "explains": contrast.explains,
+        "groups": contrast.groups,
         "split": split,
         "n_scans": len(rows),
         **facts,
@@ -141,10 +142,11 @@ def explain(
     text = json.dumps(facts, indent=2)
     (folder / "attribution.json").write_text(text + "\n", encoding="utf-8")
     tag = "SYNTHETIC " if cohort.info.synthetic else ""
-    title = f"{tag}{cohort.name} · {question.task.name}: what speaks for {names[index]}"
+    title = f"{tag}{cohort.name} · {question.task.name}: what speaks for {contrast.answer}"
     draw_map(folder / "attribution.png", atlas, found.contrast, networks, title, pairs)
     if labels_img is not None:
         write_nifti(Path(labels_img), table, folder / "attribution.nii.gz")
+    print(f"{contrast.explains}: {contrast.groups}")
     for about, checks in (("regions", facts), ("connections", facts.get("connections"))):
         if checks is not None:
             print(f"{about}: {checks_line(checks)}")
@@ -162,12 +164,11 @@ def checks_line(checks: dict[str, Any]) -> str:
     )
 
 
-def pick(question: Question, index: int, samples: int) -> np.ndarray:
-    """Return positions of scans, evenly from people with the answer and people without."""
-    has = question.labels == index
+def pick(question: Question, contrast: Contrast, samples: int) -> np.ndarray:
+    """Return positions of scans, evenly from the people of both groups."""
     chosen = []
-    for value in (True, False):
-        positions = pd.Series(np.flatnonzero(has == value))
+    for group in (contrast.first, contrast.second):
+        positions = pd.Series(np.flatnonzero(group))
         turn = positions.groupby(question.subjects[positions]).cumcount()  # everybody's first first
         chosen.append(positions[turn.argsort(kind="stable")].to_numpy()[: max(2, samples // 2)])
     for part in chosen:

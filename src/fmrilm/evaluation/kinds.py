@@ -16,10 +16,10 @@ import numpy as np
 from fmrilm.errors import InputError
 from fmrilm.evaluation.calibration import calibration_report, value_report
 from fmrilm.evaluation.intervals import Answers
-from fmrilm.evaluation.metrics import UNPARSED, Metric, classification_metrics
+from fmrilm.evaluation.metrics import UNPARSED, Metric, auc, classification_metrics
 from fmrilm.evaluation.scoring import CHOICE, NUMBER
 from fmrilm.evaluation.significance import N_PERMUTATIONS, PairedTest, correlation_test, paired_test
-from fmrilm.evaluation.value_metrics import ORDINAL_METRICS, VALUE_METRICS
+from fmrilm.evaluation.value_metrics import ORDINAL_METRICS, VALUE_METRICS, is_flat, pearson
 from fmrilm.tasks import Task, is_missing
 
 
@@ -41,6 +41,19 @@ class Kind(ABC):
     def primary_title(self) -> str:
         """The primary score as it is written."""
         return self.shown[self.primary]
+
+    @property
+    @abstractmethod
+    def primary_metric(self) -> Metric:
+        """The primary score as a function."""
+
+    @abstractmethod
+    def lacks(self, labels: np.ndarray, n_classes: int | None) -> str:
+        """Return why nothing can be learned from labels, nor scored on them; empty if it can."""
+
+    @abstractmethod
+    def says_nothing(self, scores: np.ndarray) -> str:
+        """Return why scores (n, C) have no primary score of their own; empty if they have one."""
 
     @abstractmethod
     def label(self, task: Task, value: Any) -> float | None:
@@ -120,6 +133,16 @@ class _Classes(Kind):
     plain = "logistic"
     uninformed_title = "majority class"
     unparsed = UNPARSED
+
+    @property
+    def primary_metric(self) -> Metric:
+        return auc
+
+    def lacks(self, labels: np.ndarray, n_classes: int | None) -> str:
+        return "a class is missing" if len(np.unique(labels)) < (n_classes or 2) else ""
+
+    def says_nothing(self, scores: np.ndarray) -> str:
+        return ""
 
     def label(self, task: Task, value: Any) -> int | None:
         return task.class_index(value)
@@ -204,6 +227,16 @@ class _Values(Kind):
     plain = "linear"
     uninformed_title = "training mean"
     unparsed = float("nan")
+
+    @property
+    def primary_metric(self) -> Metric:
+        return pearson
+
+    def lacks(self, labels: np.ndarray, n_classes: int | None) -> str:
+        return "all labels are the same" if len(np.unique(labels)) < 2 else ""
+
+    def says_nothing(self, scores: np.ndarray) -> str:
+        return "it says the same number of everybody" if is_flat(scores[:, 0]) else ""
 
     def label(self, task: Task, value: Any) -> float | None:
         task.class_index(value)  # refuses what is out of range

@@ -113,7 +113,7 @@ class LinearValues(_Scaled):
     Attributes
     ----------
     penalty_ : float
-        Chosen on the validation scans by squared error.
+        Chosen on the validation scans by squared error; the strongest where there are none.
     """
 
     penalties: tuple[float, ...] = PENALTIES["ridge"]
@@ -131,9 +131,10 @@ class LinearValues(_Scaled):
 
         inputs, val_inputs = self._learn_scale(features), self._project(val_features)
         best = np.inf
-        for penalty in self.penalties:
+        for penalty in sorted(self.penalties, reverse=True):
             model = Ridge(alpha=penalty).fit(inputs, values)
-            loss = float(((model.predict(val_inputs) - val_values) ** 2).mean())
+            errors = model.predict(val_inputs) - val_values if len(val_values) else np.zeros(1)
+            loss = float((errors**2).mean())
             if loss < best:
                 best, self.penalty_, self.model_ = loss, penalty, model
         return self

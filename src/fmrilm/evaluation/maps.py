@@ -34,12 +34,12 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Group:
-    """The scans that are explained, what they are compared with, and who has the answer."""
+    """The scans that are explained, what they are compared with, and which group each is of."""
 
     fmri: np.ndarray  # (n, R, T)
     masks: np.ndarray  # (n, R) or (n, R, T)
     references: np.ndarray  # (n, R, T)
-    has: np.ndarray  # (n,) bool
+    has: np.ndarray  # (n,) bool: the answer, or a number above the median
     subjects: np.ndarray  # (n,) str
 
     def batches(self) -> list[slice]:
@@ -48,16 +48,16 @@ class Group:
 
 
 def read_group(
-    scorer: Scorer, question: Question, rows: np.ndarray, index: int, reads_correlations: bool
+    scorer: Scorer, question: Question, rows: np.ndarray, has: np.ndarray, reads_correlations: bool
 ) -> Group:
-    """Return the scans at positions ``rows`` of a question; ``index`` is the answer's position."""
+    """Return the scans at positions ``rows`` of a question; ``has`` says which of all its scans
+    are of the first group."""
     fmri, masks = (part.numpy() for part in scorer.batch(question.rows[rows].tolist()))
     references = [
         reference_scan(scan, int(row), reads_correlations)
         for scan, row in zip(fmri, rows, strict=True)
     ]
-    has = question.labels[rows] == index
-    return Group(fmri, masks, np.stack(references), has, question.subjects[rows])
+    return Group(fmri, masks, np.stack(references), has[rows], question.subjects[rows])
 
 
 def explain_regions(
@@ -65,7 +65,7 @@ def explain_regions(
 ) -> tuple[RegionMap, dict[str, float], dict[str, Any]]:
     """Return the region map, what is lost without each network, completeness and sanity check.
 
-    ``targets`` are the log-odds of the model and of the one with shuffled weights.
+    ``targets`` are what the model answers, and what the one with shuffled weights does.
     """
     maps = []
     for target in targets:
@@ -121,7 +121,7 @@ def _incompleteness(total: np.ndarray, change: np.ndarray) -> float:
 
 
 def _gap(lost: list[dict[str, np.ndarray]], name: str, has: np.ndarray) -> float:
-    """Return what those with the answer lose more than the others."""
+    """Return what the first group loses more than the second."""
     values = np.concatenate([part[name] for part in lost])
     return float(values[has].mean() - values[~has].mean())
 

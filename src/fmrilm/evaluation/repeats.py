@@ -7,13 +7,14 @@ fMRI-LM is not refitted: only its frozen features are, and only on training peop
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fmrilm.evaluation.intervals import Answers, Estimate, estimates, score_samples
-from fmrilm.evaluation.linear import LinearBaseline
-from fmrilm.evaluation.metrics import PRIMARY, auc
+from fmrilm.evaluation.baselines import fit_one
+from fmrilm.evaluation.intervals import Estimate, estimates, score_samples
+from fmrilm.evaluation.kinds import KINDS, Kind
+from fmrilm.evaluation.metrics import undefined_reason
 from fmrilm.evaluation.significance import nadeau_bengio
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -28,43 +29,63 @@ class Scans:
     Attributes
     ----------
     features : dict of str to ndarray, shape (n, p)
-    labels : ndarray of int, shape (n,)
+    labels : ndarray, shape (n,)
+        Classes (int), or numbers.
     subjects, sites : ndarray of str, shape (n,)
-    n_classes : int
+    n_classes : int, optional
+        None: the labels are numbers.
     """
 
     features: Mapping[str, np.ndarray]
     labels: np.ndarray
     subjects: np.ndarray
     sites: np.ndarray
-    n_classes: int
+    n_classes: int | None
 
-    def predict(
-        self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray
-    ) -> np.ndarray | None:
-        """Return what logistic regression on one feature answers, (n, C); None without a class."""
-        values, labels = self.features[name], self.labels
-        if len(np.unique(labels[train])) < self.n_classes:
-            return None
-        model = LinearBaseline().fit(values[train], labels[train], values[val], labels[val])
-        return model.predict_proba(values[test], self.n_classes)
+    @property
+    def kind(self) -> Kind:
+        """How answers are scored; classes with an order as those without."""
+        return KINDS["values" if self.n_classes is None else "classes"]
 
-    def score(self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> float:
-        """Return the AUC of logistic regression on one feature; nan where train lacks a class."""
-        found = self.predict(name, train, val, test)
-        if found is None:
-            return float("nan")
+    def score(self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> Estimate:
+        """Return the primary score of a linear model of one feature; nan with the reason.
+
+        Logistic regression, of numbers ridge.
+        """
+        found, reason = self._answers(name, train, val, test)
+        if reason:
+            return Estimate(float("nan"), reason=reason)
+        [answers] = self.kind.answers(found).repetitions()
         ones = np.ones((1, len(test)))
-        return float(auc(self.labels[test], found, found.argmax(1), ones)[0])
+        return Estimate(float(self.kind.primary_metric(self.labels[test], *answers, ones)[0]))
 
-    def estimate(self, found: np.ndarray | None, test: np.ndarray) -> Estimate:
-        """Return the AUC of answers (n, C) to the scans ``test`` with its bootstrap interval."""
-        if found is None:
-            return Estimate(float("nan"), reason="a class is missing in training")
+    def estimate(self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> Estimate:
+        """Return the same score with its bootstrap interval over people."""
+        kind = self.kind
+        found, reason = self._answers(name, train, val, test)
+        if reason:
+            return Estimate(float("nan"), reason=reason)
         labels, subjects = self.labels[test], self.subjects[test]
-        samples = score_samples({"": Answers(found)}, labels, subjects, {PRIMARY: auc}, FEW)
-        classes = [str(index) for index in range(self.n_classes)]
-        return estimates(samples[""], labels, subjects, classes)[PRIMARY]
+        metrics = {kind.primary: kind.primary_metric}
+        samples = score_samples({"": kind.answers(found)}, labels, subjects, metrics, FEW)
+        return estimates(samples[""], labels, subjects, self._classes)[kind.primary]
+
+    def _answers(
+        self, name: str, train: np.ndarray, val: np.ndarray, test: np.ndarray
+    ) -> tuple[np.ndarray, str]:
+        """Return answers (n, C) to the scans ``test``, or why there are none that have a score."""
+        values, labels, kind = self.features[name], self.labels, self.kind
+        lacks = kind.lacks(labels[train], self.n_classes)
+        if lacks:
+            return np.empty((0, 0)), f"{lacks} in training"
+        parts = [values[part] for part in (train, val, test)]
+        found = fit_one(kind.plain, parts, (labels[train], labels[val]), self.n_classes)
+        undefined = undefined_reason(kind.primary, labels[test], self._classes)
+        return found, undefined or kind.says_nothing(found)
+
+    @property
+    def _classes(self) -> list[str]:
+        return [str(index) for index in range(self.n_classes or 0)]
 
 
 def grouped_split(
@@ -84,29 +105,36 @@ def grouped_split(
 
 
 def repeated_splits(scans: Scans, n_repeats: int = 5) -> dict[str, dict[str, object]]:
-    """Return, per feature, the AUCs over fresh splits and their mean with a corrected interval."""
+    """Return, per feature, the scores over fresh splits and their mean with a corrected interval.
+
+    A split in which the score is undefined is nan and does not count for the mean.
+    """
     found: dict[str, dict[str, object]] = {}
     people = len(np.unique(scans.subjects))
     for name in scans.features:
-        scores = [scans.score(name, *grouped_split(scans, seed)) for seed in range(n_repeats)]
+        each = [scans.score(name, *grouped_split(scans, seed)) for seed in range(n_repeats)]
+        scores = [one.value for one in each]
         estimate = nadeau_bengio(
             np.array(scores), max(1, round(FRACTIONS[0] * people)), round(FRACTIONS[2] * people)
         )
+        if np.isnan(scores).all():
+            estimate = replace(estimate, reason=_reason(each))
         found[name] = {"scores": scores, "estimate": estimate}
     return found
 
 
 def leave_site_out(scans: Scans) -> dict[str, dict[str, Estimate]]:
-    """Return, per feature and site, the AUC on that site of a model that never saw it.
+    """Return, per feature and site, the score on that site of a model that never saw it.
 
     The penalty is chosen on a tenth of the other sites' people. Sites with fewer than ten scans,
-    or only one class, are left out; empty where fewer than two sites remain.
+    or without every class (numbers: with a single label), are left out; empty where there is but
+    one site.
     """
     sites = [
         site
         for site in np.unique(scans.sites)
         if (scans.sites == site).sum() >= MIN_SITE_SCANS
-        and len(np.unique(scans.labels[scans.sites == site])) == scans.n_classes
+        and not scans.kind.lacks(scans.labels[scans.sites == site], scans.n_classes)
     ]
     if len(np.unique(scans.sites)) < 2:
         return {}
@@ -118,8 +146,8 @@ def leave_site_out(scans: Scans) -> dict[str, dict[str, Estimate]]:
             outside = ~np.isin(scans.subjects, scans.subjects[test])
             train, val, rest = grouped_split(scans, 0, (0.9, 0.1, 0.0))
             train = np.concatenate([train, rest])
-            answers = scans.predict(name, train[outside[train]], val[outside[val]], test)
-            found[name][str(site)] = scans.estimate(answers, test)
+            seen = train[outside[train]], val[outside[val]]
+            found[name][str(site)] = scans.estimate(name, *seen, test)
     return found
 
 
@@ -129,7 +157,7 @@ def learning_curve(
     sizes: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0),
     n_repeats: int = 3,
 ) -> dict[str, list[dict[str, object]]]:
-    """Return, per feature, the AUC on fixed test scans over the number of training people.
+    """Return, per feature, the score on fixed test scans over the number of training people.
 
     Parameters
     ----------
@@ -145,16 +173,25 @@ def learning_curve(
     found: dict[str, list[dict[str, object]]] = {name: [] for name in scans.features}
     for share in sizes:
         count = max(4, round(share * len(people)))
-        scores: dict[str, list[float]] = {name: [] for name in found}
+        scores: dict[str, list[Estimate]] = {name: [] for name in found}
         for repeat in range(1 if share == 1 else n_repeats):
             chosen = np.random.default_rng(repeat).permutation(people)[:count]
             part = train[np.isin(scans.subjects[train], chosen)]
             for name in found:
                 scores[name].append(scans.score(name, part, val, test))
         for name in found:
-            known = [s for s in scores[name] if not np.isnan(s)]
-            estimate = Estimate(float(np.mean(known)) if known else float("nan"))
-            if len(known) > 1:
-                estimate = Estimate(estimate.value, min(known), max(known))
-            found[name].append({"people": count, "estimate": estimate})
+            found[name].append({"people": count, "estimate": _over_draws(scores[name])})
     return found
+
+
+def _over_draws(scores: list[Estimate]) -> Estimate:
+    """Return the mean of the scores that are defined, and their range."""
+    known = [score.value for score in scores if not np.isnan(score.value)]
+    if not known:
+        return Estimate(float("nan"), reason=_reason(scores))
+    mean = float(np.mean(known))
+    return Estimate(mean, min(known), max(known)) if len(known) > 1 else Estimate(mean)
+
+
+def _reason(scores: list[Estimate]) -> str:
+    return next((score.reason for score in scores if score.reason), "")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fmrilm.data.cohort import Cohort
-from fmrilm.evaluation.baselines import TITLES
+from fmrilm.evaluation.baselines import MODEL_TITLES, titles
 from fmrilm.evaluation.covariates import design, known_covariates
 from fmrilm.evaluation.embedding import embed_rows
 from fmrilm.evaluation.features import SHORT, extract
+from fmrilm.evaluation.kinds import Kind
 from fmrilm.evaluation.questions import Question, prompts_for, select
 from fmrilm.evaluation.repeats import Scans, learning_curve, leave_site_out, repeated_splits
 from fmrilm.evaluation.runs import Run
@@ -23,11 +24,11 @@ from fmrilm.tasks import Task
 FROZEN = "frozen:"  # in front of a run's name, where its features are meant
 
 
-def title_of(feature: str) -> str:
+def title_of(feature: str, kind: Kind) -> str:
     """Return what a feature of a study is called on a page."""
     if feature.startswith(FROZEN):
-        return f"frozen tokens of {feature.removeprefix(FROZEN)} + logistic"
-    return TITLES[feature]
+        return f"frozen tokens of {feature.removeprefix(FROZEN)} + {MODEL_TITLES[kind.plain]}"
+    return titles(kind)[feature]
 
 
 class Tokens:
@@ -78,6 +79,7 @@ class Study:
             "cohort": self.cohort,
             "synthetic": self.synthetic,
             "task": self.task,
+            "kind": scans.kind.name,
             "n_people": len(np.unique(scans.subjects)),
             "n_train": len(np.unique(scans.subjects[train])),
             "repeats": repeated_splits(scans, self.repeats),
@@ -130,7 +132,7 @@ def prepare_study(
         cohort.name,
         cohort.info.synthetic,
         task.name,
-        Scans(features, labels, subjects, sites, len(task.classes)),
+        Scans(features, labels, subjects, sites, len(task.classes) or None),
         curve_only,
         (train, val, test),
         repeats,

@@ -91,6 +91,11 @@ def quadratic_kappa(
     return np.where((actual > 0).all(axis=1), score, np.nan)
 
 
+def is_flat(values: np.ndarray) -> bool:
+    """Return whether values (n,) are all the same, up to the precision they are computed in."""
+    return bool(np.var(values) <= _FLAT * np.max(np.square(values), initial=0.0))
+
+
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the middle rank of every value among the weighted ones, shape (S, n)."""
     _, place = np.unique(values, return_inverse=True)

@@ -68,7 +68,7 @@ def prefill(
     """
     if fmri is None:
         prompts = [p.replace(SCAN_MARK, "").lstrip() if isinstance(p, str) else p for p in prompts]
-        return _read_whole(model, None, None, [_ids(model, p) for p in prompts])
+        return read_whole(model, None, None, [_ids(model, p) for p in prompts])
     per_scan, rest = divmod(len(prompts), len(fmri))
     if rest or not per_scan:
         raise InputError(f"{len(prompts)} prompts cannot be shared out among {len(fmri)} scans")
@@ -82,8 +82,8 @@ def prefill(
         if per_scan > 1:
             scan = scan.repeat_interleave(per_scan, 0)
             roi_mask = None if roi_mask is None else roi_mask.repeat_interleave(per_scan, 0)
-        return _read_whole(model, scan, roi_mask, ids)
-    shared = _read_whole(model, scan, roi_mask, list(heads[::per_scan])).repeat(per_scan)
+        return read_whole(model, scan, roi_mask, ids)
+    shared = read_whole(model, scan, roi_mask, list(heads[::per_scan])).repeat(per_scan)
     batch = model.text.batch(tails)
     mask = batch["attention_mask"].bool().to(model.device)
     extend(model, shared, batch["input_ids"].to(model.device), mask, last_only=True)
@@ -101,7 +101,7 @@ def _split_after_scan(ids: list[int]) -> tuple[list[int], list[int]]:
     return ids[:end], ids[end:]
 
 
-def _read_whole(
+def read_whole(
     model: FMRIReader, scan: Tensor | None, roi_mask: Tensor | None, ids: list[list[int]]
 ) -> Prefix:
     batch = model.text.batch(ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +18,11 @@ from fmrilm.errors import InputError
 from fmrilm.evaluation.baselines import baseline_answers
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.metrics import PRIMARY
 from fmrilm.evaluation.questions import select, tasks_of
 from fmrilm.evaluation.results import TaskResult, read_results
 from fmrilm.evaluation.runs import Run, open_cohorts, open_run
 from fmrilm.evaluation.study import Study, Tokens, prepare_study
-from fmrilm.reporting.glance import glance
+from fmrilm.reporting.glance import glance, verdict_tables
 from fmrilm.reporting.report import render
 from fmrilm.reporting.study_view import study_view
 from fmrilm.reporting.task_view import task_view
@@ -116,15 +116,17 @@ def benchmark(
         studies = _studies(asked, repeats, batch_size, run_all)
     clock.note("splits, sites and sizes")
     results = [(run.folder.resolve().name, read_results(scores)) for run, scores in parts]
+    shown = sections(results, studies)
     page = render(
         "benchmark.html",
         runs=[name for name, _ in results],
-        sections=sections(results, studies),
+        tables=verdict_tables(shown),
+        sections=shown,
         seconds=clock.seconds,
     )
-    content = {"seconds": clock.seconds, "studies": studies}
+    content = _plain({"seconds": clock.seconds, "studies": studies})
     (folder / "benchmark.json").write_text(
-        json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8"
+        json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
     path = folder / "benchmark.html"
     path.write_text(page, encoding="utf-8")
@@ -151,7 +153,16 @@ def _cores() -> int:
 
 
 def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, Estimate) else value.tolist()
+    """Return a value as JSON knows it; nan becomes null."""
+    if isinstance(value, Estimate):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -178,9 +189,8 @@ def _asked(runs: list[Run], datasets: str | None) -> list[Asked]:
     for run in runs:
         for cohort in open_cohorts(run, datasets):
             for task in tasks_of(cohort, run.config):
-                if task.classes:
-                    one = found.setdefault((cohort.name, task.name), Asked(cohort, task, []))
-                    one.runs.append(run)
+                one = found.setdefault((cohort.name, task.name), Asked(cohort, task, []))
+                one.runs.append(run)
     return list(found.values())
 
 
@@ -207,12 +217,11 @@ def sections(
     scores: dict[tuple[str, str], list[tuple[str, Estimate]]] = {}
     for name, of_run in results:
         for result in of_run:
-            if result.style.is_number:  # the page compares AUCs; numbers are in summary.md
-                continue
             key = (result.cohort, result.task)
             empty = {
                 "cohort": result.cohort,
                 "task": result.task,
+                "kind": result.kind,
                 "synthetic": result.synthetic,
                 "anchor": f"{result.cohort}-{result.task}",
                 "runs": [],
@@ -220,9 +229,8 @@ def sections(
             }
             place = found.setdefault(key, empty)
             place["runs"].append({"name": name, **glance(result), "view": task_view(result)})
-            if PRIMARY in result.predictors["model"].metrics:
-                score = result.predictors["model"].metrics[PRIMARY]
-                scores.setdefault(key, []).append((name, score))
+            score = result.predictors["model"].metrics[result.style.primary]
+            scores.setdefault(key, []).append((name, score))
     for one in studies:
         key = (one["cohort"], one["task"])
         if key in found:

@@ -6,14 +6,17 @@ What stands first on a benchmark page. Nothing is computed here that is not in `
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.metrics import PRIMARY
+from fmrilm.evaluation.kinds import KINDS, Kind
 from fmrilm.evaluation.results import BASELINE, Predictor, TaskResult
 from fmrilm.evaluation.table import say
+from fmrilm.reporting.svg import ticks
 
-AXIS = (0.3, 1.0)  # of the small plots
+CLASSES = KINDS["classes"]
+AXES = {"auc": (0.3, 1.0), "r": (-0.4, 1.0)}  # of the small plots, by primary score
 EXPLAINED = {  # what a control takes away
     "text only": "the scan is left out",
     "shuffled scan": "another person's scan, same site",
@@ -26,7 +29,7 @@ GOOD, BAD, UNKNOWN = "good", "bad", "unknown"
 
 def glance(result: TaskResult) -> dict[str, Any]:
     """Return a row of the verdict table: names, chips, a small plot, one paragraph."""
-    model = result.predictors["model"]
+    model, kind = result.predictors["model"], result.style
     best = best_baseline(result)
     shuffled = result.predictors.get("shuffled")
     marks = [("control", shuffled), ("baseline", best), ("model", model)]  # the model on top
@@ -36,23 +39,48 @@ def glance(result: TaskResult) -> dict[str, Any]:
         "task": result.task,
         "synthetic": result.synthetic,
         "n_subjects": result.n_subjects,
-        "auc": model.metrics[PRIMARY],
+        "score": model.metrics[kind.primary],
         "best": best,
-        "chips": [chip for chip in (scan_chip(result), baseline_chip(best)) if chip],
-        "marks": [mark(role, predictor) for role, predictor in found],
+        "best_score": None if best is None else best.metrics[kind.primary],
+        "chips": [chip for chip in (scan_chip(result), baseline_chip(best, kind)) if chip],
+        "marks": [mark(role, predictor, kind) for role, predictor in found],
         "words": paragraph(result),
         "warnings": len(result.scrutiny.get("warnings", [])),
     }
 
 
+def verdict_tables(sections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the verdict tables of a page: one per primary score, as scores share no axis.
+
+    Parameters
+    ----------
+    sections : iterable of dict
+        With the ``kind`` of their answers, an entry of KINDS.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for section in sections:
+        kind = KINDS[section["kind"]]
+        low, high = axis = AXES[kind.primary]
+        empty = {
+            "score_name": kind.primary_title,
+            "is_number": kind.is_number,
+            "chance": place(kind.chance, axis),
+            "ticks": [(place(tick, axis), f"{tick:.1f}") for tick in ticks(low, high, 7)],
+            "sections": [],
+        }
+        found.setdefault(kind.primary, empty)["sections"].append(section)
+    return [found[primary] for primary in AXES if primary in found]
+
+
 def best_baseline(result: TaskResult) -> Predictor | None:
-    """Return the baseline with the highest AUC on the evaluated scans; None if there is none."""
+    """Return the baseline with the highest score on the evaluated scans; None if there is none."""
+    primary = result.style.primary
     known = [
         found
         for found in result.of_role(BASELINE).values()
-        if not math.isnan(found.metrics[PRIMARY].value)
+        if not math.isnan(found.metrics[primary].value)
     ]
-    return max(known, key=lambda found: found.metrics[PRIMARY].value, default=None)
+    return max(known, key=lambda found: found.metrics[primary].value, default=None)
 
 
 def scan_chip(result: TaskResult) -> tuple[str, str]:
@@ -63,9 +91,9 @@ def scan_chip(result: TaskResult) -> tuple[str, str]:
     return (GOOD, "reads the scan") if adds else (BAD, "no use of the scan shown")
 
 
-def baseline_chip(best: Predictor | None) -> tuple[str, str] | None:
+def baseline_chip(best: Predictor | None, kind: Kind = CLASSES) -> tuple[str, str] | None:
     """Return style and words for the model against the best plain one."""
-    gain = None if best is None else best.difference.get(PRIMARY)
+    gain = None if best is None else best.difference.get(kind.primary)
     if gain is None or math.isnan(gain.low):
         return None
     if gain.low > 0:
@@ -75,11 +103,12 @@ def baseline_chip(best: Predictor | None) -> tuple[str, str] | None:
 
 def paragraph(result: TaskResult) -> list[str]:
     """Return the verdict as sentences."""
-    model = result.predictors["model"].metrics[PRIMARY]
+    kind = result.style
+    model = result.predictors["model"].metrics[kind.primary]
     if math.isnan(model.value):
         return [f"No score: {model.reason}."]
     people = f"{result.n_scans} scans of {result.n_subjects} people it was not trained on"
-    found = [f"Asked about {people}, the model has an AUC of {say(model)}."]
+    found = [f"Asked about {people}, the model has an {kind.primary_title} of {say(model)}."]
     return [*found, *_scan_sentence(result), *_baseline_sentence(result), *_phase_sentence(result)]
 
 
@@ -87,7 +116,7 @@ def _scan_sentence(result: TaskResult) -> list[str]:
     shuffled, silent = (result.predictors.get(name) for name in ("shuffled", "text_only"))
     if shuffled is None or silent is None:
         return []
-    swapped, without = (found.metrics[PRIMARY] for found in (shuffled, silent))
+    swapped, without = (found.metrics[result.style.primary] for found in (shuffled, silent))
     numbers = (
         f"with another person's scan it has {swapped.value:.3f}, "
         f"without any scan {without.value:.3f}"
@@ -102,13 +131,13 @@ def _scan_sentence(result: TaskResult) -> list[str]:
 
 
 def _baseline_sentence(result: TaskResult) -> list[str]:
-    best = best_baseline(result)
-    gain = None if best is None else best.difference.get(PRIMARY)
+    best, primary = best_baseline(result), result.style.primary
+    gain = None if best is None else best.difference.get(primary)
     if best is None or gain is None:
         return []
     count = len(result.of_role(BASELINE))
     title = f"{best.title[0].upper()}{best.title[1:]}, the best of {count} plain models here,"
-    reached = f"has {best.metrics[PRIMARY].value:.3f}"
+    reached = f"has {best.metrics[primary].value:.3f}"
     if math.isnan(gain.low):
         return [f"{title} {reached}."]
     shown = f"{abs(gain.value):.3f} [{_size(gain)}]"
@@ -125,12 +154,12 @@ def _size(gain: Estimate) -> str:
 
 
 def _phase_sentence(result: TaskResult) -> list[str]:
-    phase = result.predictors.get("phase")
-    model = result.predictors["model"].metrics[PRIMARY]
+    phase, kind = result.predictors.get("phase"), result.style
+    model = result.predictors["model"].metrics[kind.primary]
     if phase is None or not result.verdict["scan_adds"]:
         return []
-    score = phase.metrics[PRIMARY]
-    kept = (score.value - 0.5) / max(model.value - 0.5, 1e-9)
+    score = phase.metrics[kind.primary]
+    kept = (score.value - kind.chance) / max(model.value - kind.chance, 1e-9)
     start = f"With every region's phases drawn anew it has {score.value:.3f}"
     if kept > 0.5:
         rest = "most of what it uses is in the mean and spectrum of single regions"
@@ -141,19 +170,19 @@ def _phase_sentence(result: TaskResult) -> list[str]:
     return [f"{start}: {rest}."]
 
 
-def mark(role: str, predictor: Predictor) -> dict[str, Any]:
+def mark(role: str, predictor: Predictor, kind: Kind) -> dict[str, Any]:
     """Return where a score and its interval stand on the small plot, in percent of its width."""
-    score = predictor.metrics[PRIMARY]
-    known = not math.isnan(score.low)
+    score, axis = predictor.metrics[kind.primary], AXES[kind.primary]
+    low, high = (None if math.isnan(v) else place(v, axis) for v in (score.low, score.high))
     return {
         "role": role,
         "title": f"{predictor.title} {say(score)}",
-        "dot": None if math.isnan(score.value) else place(score.value),
-        "bar": (place(score.low), place(score.high) - place(score.low)) if known else None,
+        "dot": None if math.isnan(score.value) else place(score.value, axis),
+        "bar": None if low is None or high is None else (low, round(high - low, 2)),
     }
 
 
-def place(value: float) -> float:
-    """Return the position of an AUC on the axis, in percent, held inside it."""
-    low, high = AXIS
+def place(value: float, axis: tuple[float, float] = AXES[CLASSES.primary]) -> float:
+    """Return the position of a score on the axis, in percent, held inside it."""
+    low, high = axis
     return round(100 * (min(max(value, low), high) - low) / (high - low), 2)

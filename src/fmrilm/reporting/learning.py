@@ -10,6 +10,8 @@ from html import escape
 import numpy as np
 
 from fmrilm.evaluation.intervals import Estimate
+from fmrilm.evaluation.kinds import KINDS, Kind
+from fmrilm.reporting.dotplot import axis_start
 from fmrilm.reporting.svg import Frame, Line, ticks
 
 SIZE, MARGINS = (470, 290), (44, 10, 118, 38)
@@ -26,22 +28,28 @@ class Curve:
     name: str
 
 
-def learning_chart(curves: Sequence[Curve], ends: Sequence[tuple[int, float, str]] = ()) -> str:
-    """Return AUC over the number of training people, on a logarithmic axis.
+def learning_chart(
+    curves: Sequence[Curve],
+    ends: Sequence[tuple[int, float, str]] = (),
+    kind: Kind = KINDS["classes"],
+) -> str:
+    """Return the score over the number of training people, on a logarithmic axis.
 
     Parameters
     ----------
     curves : sequence of Curve
-    ends : sequence of (people, AUC, name)
+    ends : sequence of (people, score, name)
         What else was trained on all people; a ring each.
+    kind : Kind
+        Of the answers: which score it is, and its chance.
     """
     people = sorted({count for curve in curves for count in curve.people})
     values = [s.low if math.isfinite(s.low) else s.value for c in curves for s in c.scores]
-    low = min([0.4, *(v for v in (*values, *(e[1] for e in ends)) if math.isfinite(v))])
-    low = float(np.floor(10 * low) / 10)
+    low = axis_start([*values, *(value for _, value, _ in ends)], kind)
     edges = np.log(people[0]) - 0.05, np.log(people[-1]) + 0.05
     frame = Frame(SIZE, edges, (low, 1), MARGINS)
-    frame.axes([], ticks(low, 1, 5), "people in training", "AUC on the same held-out people")
+    title = f"{kind.primary_title} on the same held-out people"
+    frame.axes([], ticks(low, 1, 5), "people in training", title)
     base = SIZE[1] - MARGINS[3]
     for count in people:
         x = frame.px(np.log(count))
@@ -49,7 +57,7 @@ def learning_chart(curves: Sequence[Curve], ends: Sequence[tuple[int, float, str
             f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>'
             f'<text class="tick" x="{x:.1f}" y="{base + 15}" text-anchor="middle">{count}</text>'
         )
-    frame.line(Line(edges, [0.5, 0.5], "dash"))
+    frame.line(Line(edges, [kind.chance] * 2, "dash"))
     for curve in curves:
         _draw(frame, curve)
     for count, value, name in ends:

@@ -10,7 +10,7 @@ from fmrilm import __version__
 from fmrilm.errors import InputError
 from fmrilm.reporting.collect import Chain, collect
 from fmrilm.reporting.description_view import description_view
-from fmrilm.reporting.glance import EXPLAINED, place
+from fmrilm.reporting.glance import EXPLAINED
 from fmrilm.reporting.task_view import task_view
 from fmrilm.reporting.views import cohort_view, run_view, tokenizer_view
 
@@ -86,7 +86,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals.update(explained=EXPLAINED, place=place)
+    environment.globals.update(explained=EXPLAINED)
     return environment.get_template(template).render(version=__version__, **values)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fmrilm.evaluation.intervals import Estimate
+from fmrilm.evaluation.kinds import KINDS, Kind
 from fmrilm.evaluation.study import FROZEN, title_of
 from fmrilm.reporting.dotplot import Mark, Row, dot_plot
 from fmrilm.reporting.learning import Curve, learning_chart
@@ -34,6 +35,7 @@ def study_view(
     scores : sequence of (str, Estimate)
         The runs themselves on the same held-out people, marked at the end of the curves.
     """
+    kind = KINDS[found["kind"]]
     curves = [
         Curve(
             [point["people"] for point in points],
@@ -46,7 +48,10 @@ def study_view(
     ends = [(found["n_train"], score.value, name) for name, score in scores]
     return {
         **{name: found[name] for name in ("cohort", "task", "synthetic", "n_people", "n_train")},
-        "curve": Markup(learning_chart(curves, ends)),
+        "score_name": kind.primary_title,
+        "fitted": "Ridge regression" if kind.is_number else "Logistic regression",
+        "is_number": kind.is_number,
+        "curve": Markup(learning_chart(curves, ends, kind)),
         "n_repeats": max((len(row["scores"]) for row in found["repeats"].values()), default=0),
         "repeats": Markup(
             dot_plot(
@@ -54,17 +59,18 @@ def study_view(
                     Row(short(name), [Mark(style_of(name), row["estimate"], row["scores"])])
                     for name, row in found["repeats"].items()
                 ],
-                "AUC over repeated splits",
+                f"{kind.primary_title} over repeated splits",
+                kind,
             )
         ),
-        "sites": Markup(sites_chart(found["sites"])),
+        "sites": Markup(sites_chart(found["sites"], kind)),
         "frozen": [
             (name.removeprefix(FROZEN), points[-1]["estimate"].value)
             for name, points in found["curves"].items()
-            if name.startswith(FROZEN)
+            if name.startswith(FROZEN) and not math.isnan(points[-1]["estimate"].value)
         ],
-        "ends": {name: score.value for name, score in scores},
-        "key": [(style_of(name), title_of(name)) for name in found["curves"]],
+        "ends": {name: score.value for name, score in scores if not math.isnan(score.value)},
+        "key": [(style_of(name), title_of(name, kind)) for name in found["curves"]],
     }
 
 
@@ -78,7 +84,7 @@ def short(feature: str) -> str:
     return "frozen tokens" if feature.startswith(FROZEN) else SHORT[feature]
 
 
-def sites_chart(sites: dict[str, dict[str, Estimate]]) -> str:
+def sites_chart(sites: dict[str, dict[str, Estimate]], kind: Kind) -> str:
     """Return one row per site left out, with a mark per feature; empty without sites."""
     names = list(next(iter(sites.values()), {}))
     shown = [name for name in sites if name != "region_means"]
@@ -87,4 +93,5 @@ def sites_chart(sites: dict[str, dict[str, Estimate]]) -> str:
         for site in names
         if any(not math.isnan(sites[name][site].value) for name in shown)
     ]
-    return dot_plot(rows, "AUC on a site that was left out") if rows else ""
+    about = f"{kind.primary_title} on a site that was left out"
+    return dot_plot(rows, about, kind) if rows else ""
