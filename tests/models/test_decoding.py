@@ -3,6 +3,7 @@ import torch
 
 from fmrilm.config import SCAN_MARK
 from fmrilm.errors import InputError
+from fmrilm.models.codes import text_and_codes_loss
 from models.test_fmrilm import CANDIDATES, KINDS, PROMPTS, make, scans
 
 SHARED = [f"{SCAN_MARK}\nIs it heat?", f"{SCAN_MARK} Or is it rest, perhaps? Answer:"]
@@ -139,7 +140,9 @@ def test_one_pass_gives_the_losses_of_two(kind):
     features, codes = model.encode(fmri, mask)
     answers = [model.text.answer_ids("heat")] * 3
     batch = model.text.batch([model.text.prompt_ids(SHARED[0])] * 3, answers)
-    text, code = model.losses({**batch, "fmri": fmri, "roi_mask": mask}, features, codes)
+    text, code = text_and_codes_loss(
+        model, {**batch, "fmri": fmri, "roi_mask": mask}, features, codes
+    )
     torch.testing.assert_close(text, model(**batch, fmri=fmri, roi_mask=mask, features=features))
     expected = model.code_loss(fmri, mask, 0.3)
     torch.testing.assert_close(code, expected, atol=1e-5, rtol=1e-5)

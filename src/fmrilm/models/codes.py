@@ -5,7 +5,7 @@ Tensor letters: B scans, R regions, S time patches, N = S x R tokens, D width of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +36,29 @@ def codes_loss(model: FMRIReader, states: Tensor, target: Tensor) -> Tensor:
         return states.sum() * 0.0
     logits, first = model.code_logits(states[supervised])
     return F.cross_entropy(logits.float(), target[supervised] + first)
+
+
+def text_and_codes_loss(
+    model: FMRIReader, batch: Mapping[str, Tensor], features: Tensor, codes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the text loss and the next-step code loss of one pass over scans and texts.
+
+    Only where there are several time patches: with one, :meth:`FMRIReader.code_loss` hides tokens
+    that the text has to see.
+
+    Parameters
+    ----------
+    model : FMRIReader
+    batch : mapping
+        ``input_ids``, ``attention_mask``, ``labels`` (B, L) and ``roi_mask`` (B, R).
+    features : Tensor, shape (B, N, D)
+    codes : Tensor of long, shape (B, N)
+    """
+    with model.last_states() as states:
+        text = model.text_loss(batch, features, token_dropout=False)
+    is_scan = batch["input_ids"] == SCAN_ID
+    of_scan = states[0][is_scan].view(len(codes), -1, states[0].shape[-1])[:, : codes.shape[1]]
+    return text, codes_loss(model, of_scan, next_step_target(model, codes, batch["roi_mask"]))
 
 
 def shifted_scan(model: FMRIReader, codes: Tensor) -> Tensor:

@@ -104,6 +104,7 @@ def _split_after_scan(ids: list[int]) -> tuple[list[int], list[int]]:
 def read_whole(
     model: FMRIReader, scan: Tensor | None, roi_mask: Tensor | None, ids: list[list[int]]
 ) -> Prefix:
+    """Read prompts (ids) with their projected scans (B, N + K, D), gradients and all."""
     batch = model.text.batch(ids)
     output, position, valid = model.read(
         batch["input_ids"].to(model.device),

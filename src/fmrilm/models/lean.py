@@ -23,6 +23,7 @@ def make_lean(network: nn.Module) -> int:
     tried is taken to be one.
     """
     found = 0
+    module: Any
     for module in network.modules():
         epsilon = _epsilon_of_norm(module)
         if epsilon is not None:
@@ -36,9 +37,9 @@ def make_lean(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _epsilon_of_norm(module: nn.Module) -> float | None:
+def _epsilon_of_norm(module: Any) -> float | None:
     """Return the epsilon of a root-mean-square norm; None if the module is something else."""
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     is_scale = isinstance(weight, Tensor) and weight.ndim == 1 and not hasattr(module, "bias")
     if not is_scale or not isinstance(epsilon, float) or weight.is_meta:
@@ -50,7 +51,7 @@ def _epsilon_of_norm(module: nn.Module) -> float | None:
 
 
 @torch.no_grad()
-def _is_gated(module: nn.Module) -> bool:
+def _is_gated(module: Any) -> bool:
     parts = ("gate_proj", "up_proj", "down_proj", "act_fn")
     if not all(isinstance(getattr(module, name, None), nn.Module) for name in parts):
         return False

@@ -302,27 +302,6 @@ class FMRIReader(nn.Module):
             token_dropout,
         )
 
-    def losses(
-        self, batch: Mapping[str, Tensor], features: Tensor, codes: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the text loss and the next-step code loss of one pass over scans and texts.
-
-        Only where there are several time patches: with one, :meth:`code_loss` hides tokens that
-        the text has to see.
-
-        Parameters
-        ----------
-        batch : mapping
-            ``input_ids``, ``attention_mask``, ``labels`` (B, L) and ``roi_mask`` (B, R).
-        features : Tensor, shape (B, N, D)
-        codes : Tensor of long, shape (B, N)
-        """
-        with self.last_states() as states:
-            text = self.text_loss(batch, features, token_dropout=False)
-        is_scan = batch["input_ids"] == SCAN_ID
-        of_scan = states[0][is_scan].view(len(codes), -1, states[0].shape[-1])[:, : codes.shape[1]]
-        return text, codes_loss(self, of_scan, next_step_target(self, codes, batch["roi_mask"]))
-
     def code_loss(
         self,
         fmri: Tensor,

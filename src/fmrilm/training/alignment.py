@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fmrilm.config import AlignConfig
-from fmrilm.models.codes import text_to_codes_loss
+from fmrilm.models.codes import text_and_codes_loss, text_to_codes_loss
 from fmrilm.models.fmrilm import FMRILM
 from fmrilm.training.scans import ScanFeatures
 from fmrilm.training.trainer import Objective
@@ -39,7 +39,8 @@ class AlignObjective(Objective):
         wants_text, wants_codes = config.fmri2text_weight > 0, config.fmri_only_weight > 0
         if wants_text and wants_codes and model.tokenizer.config.token_steps > 1:
             # Both read the scan as it is: one pass serves the two.
-            parts["fmri2text_loss"], parts["fmri_only_loss"] = model.losses(batch, features, codes)
+            both = text_and_codes_loss(model, batch, features, codes)
+            parts["fmri2text_loss"], parts["fmri_only_loss"] = both
         elif wants_text:
             parts["fmri2text_loss"] = model.text_loss(batch, features)
         if wants_codes and "fmri_only_loss" not in parts:
