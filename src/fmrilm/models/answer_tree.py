@@ -50,12 +50,15 @@ class AnswerTree:
             for owner, ids in enumerate(answers)
             for at, token in enumerate(ids)
         ]
+        parents, nexts, owners = torch.tensor(steps).T
         return cls(
             torch.tensor([start[-1] for start in starts], dtype=torch.long),
             torch.tensor([len(start) for start in starts], dtype=torch.long),
             torch.tensor(sees, dtype=torch.bool).view(len(starts), len(starts)),
-            *torch.tensor(steps).T,
-            count=len(answers),
+            parents,
+            nexts,
+            owners,
+            len(answers),
         )
 
     def log_probabilities(self, model: FMRIReader, prefix: Prefix) -> Tensor:
