@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fmrilm.errors import InputError
-from fmrilm.evaluation.attribution import integrated_gradients
+from fmrilm.evaluation.attribution import RegionMap, integrated_gradients, reference_scan
 from fmrilm.evaluation.explain import explain
 from fmrilm.evaluation.runs import open_run
 from fmrilm.evaluation.targets import contrast_of, expected_value, head_value
@@ -72,3 +72,26 @@ def test_a_number_is_no_answer_of_its_task_and_a_missing_head_is_refused(runs):
         explain(str(runs["instruct"]), task="age", answer="52")
     with pytest.raises(InputError, match="no head that gives a number"):
         head_value(open_run(runs["instruct"]).load_model(), "")
+
+
+def test_regions_coupled_by_the_label_are_found_between_those_above_and_below_its_median():
+    rng = np.random.default_rng(0)
+    ages = rng.integers(20, 80, 40).astype(float)
+    series = rng.normal(size=(40, 20, 60)).astype(np.float32)
+    shared = rng.normal(size=(40, 1, 60)) * (ages[:, None, None] - 20) / 30
+    series[:, :4] += shared.astype(np.float32)
+
+    def number(fmri, roi_mask):
+        unit = fmri - fmri.mean(2, keepdim=True)
+        unit = unit / unit.norm(dim=2, keepdim=True)
+        r = unit @ unit.transpose(1, 2)
+        return 40 + 30 * r[:, :4, :4].mean((1, 2)) + r.mean((1, 2))
+
+    reference = np.stack([reference_scan(one, i) for i, one in enumerate(series)])
+    mask = np.ones((40, 20), dtype=bool)
+    shares, _ = integrated_gradients(number, series, mask, reference, 16)
+    groups = contrast_of(AGE, ages)
+    used = groups.first | groups.second
+    found = RegionMap.from_shares(shares[used], groups.first[used], np.arange(40)[used])
+    assert set(np.argsort(-found.contrast)[:4]) == set(range(4))
+    assert found.z[:4].min() > 2

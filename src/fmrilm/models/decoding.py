@@ -104,7 +104,10 @@ def _split_after_scan(ids: list[int]) -> tuple[list[int], list[int]]:
 def read_whole(
     model: FMRIReader, scan: Tensor | None, roi_mask: Tensor | None, ids: list[list[int]]
 ) -> Prefix:
-    """Read prompts (ids) with their projected scans (B, N + K, D), gradients and all."""
+    """Return prompts (token ids) that were read with projected scans in their places.
+
+    Differentiable, unlike :func:`prefill`.
+    """
     batch = model.text.batch(ids)
     output, position, valid = model.read(
         batch["input_ids"].to(model.device),
