@@ -14,6 +14,7 @@ from fmrilm.evaluation.intervals import (
     subject_weights,
 )
 from fmrilm.evaluation.metrics import accuracy, auc, classification_metrics
+from fmrilm.evaluation.value_metrics import pearson
 
 CLASSES = ["no", "yes"]
 
@@ -142,3 +143,28 @@ def test_all_metrics_of_a_thousand_scans_take_seconds():
     start = time.perf_counter()
     score_samples(answers, labels, np.arange(1000), classification_metrics(2), 2000)
     assert time.perf_counter() - start < 20
+
+
+def test_the_interval_of_a_correlation_is_that_of_fisher_on_independent_normal_values():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=2000)
+    values = 0.6 * labels + 0.8 * rng.normal(size=2000)
+    answers = {"m": Answers(values[:, None], values), "n": Answers(-values[:, None], -values)}
+    samples = score_samples(answers, labels, np.arange(2000), {"r": pearson}, 200)
+    found, other = (estimates(samples[name], labels, np.arange(2000), [])["r"] for name in "mn")
+    expected = np.tanh(np.arctanh(found.value) + np.array([-1.96, 1.96]) / np.sqrt(2000 - 3))
+    np.testing.assert_allclose([found.low, found.high], expected, atol=0.004)
+    np.testing.assert_allclose([other.low, other.high], [-found.high, -found.low])
+
+
+def test_a_correlation_of_one_and_a_difference_of_two_have_intervals_too():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=30)
+    noisy = labels + rng.normal(size=30)
+    answers = {"a": Answers(labels[:, None], labels), "b": Answers(noisy[:, None], noisy)}
+    samples = score_samples(answers, labels, np.arange(30), {"r": pearson}, 300)
+    exact = estimates(samples["a"], labels, np.arange(30), [])["r"]
+    assert exact.low == pytest.approx(1)
+    assert exact.high == pytest.approx(1)
+    gap = differences(samples["a"], samples["b"], labels, np.arange(30), [])["r"]
+    assert 0 < gap.low < gap.value < gap.high
