@@ -37,12 +37,8 @@ ALIGNED = {"enc_cls": "vit_tiny", "codebook_size": 512, "code_dim": 32, "drop_pa
 TRAIN = {"batch_size": 4, "lr": 1e-3, "save_ckpt": "false"}
 EPOCHS = {"UKB": 2, "regulate": 6}
 BATCH, REPEATS = {160: 2, 32: 1}, {160: 3, 32: 1}  # of the speed part, by patch size
-WAYS = {
-    "ours": "none",
-    "ours, cheap": "cheap",
-    "ours, all": "all",
-    "obvious": "",
-}  # and what is computed again
+# What each way computes again in the backward pass.
+WAYS = {"ours": "none", "ours, cheap": "cheap", "ours, all": "all", "obvious": ""}
 ROIS, POINTS, CODES = 450, 160, 8192
 LOOKUPS = (2250, 7200)  # tokens: one scan at patch 32, a batch of 16 at patch 160
 

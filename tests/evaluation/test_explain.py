@@ -14,8 +14,7 @@ def test_a_real_run_is_explained_in_table_picture_and_json(runs, tmp_path, capsy
     assert sorted(table["label"].astype(int)) == list(range(ROIS))
     assert table["contrast"].is_monotonic_decreasing
     networks = pd.read_csv(tmp_path / "networks.tsv", sep="\t")
-    rounding = 5e-6 * networks["share"].abs().sum()  # the file has six digits of each
-    assert networks["share"].sum() == pytest.approx(1, abs=rounding)
+    assert networks["share"].sum() == pytest.approx(1)
     assert networks["regions"].sum() == ROIS
     facts = json.loads((tmp_path / "attribution.json").read_text())
     assert facts["synthetic"] is True

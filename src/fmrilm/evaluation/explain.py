@@ -26,6 +26,7 @@ from fmrilm.evaluation.scoring import Scorer, check_shape
 from fmrilm.evaluation.targets import Contrast, contrast_of
 
 SHOWN = 10  # pairs of networks that are printed
+DIGITS = "%.9g"  # in the files: shares still add up to 1 when they are read again
 LARGE_ERROR = 0.1  # of shares that should add up to the change
 
 
@@ -113,14 +114,14 @@ def explain(
     found, lost, facts = explain_regions(targets, group, atlas, steps)
     table = region_table(atlas, found)
     networks = network_table(table, lost)
-    table.to_csv(folder / "regions.tsv", sep="\t", index=False, float_format="%.6g")
-    networks.to_csv(folder / "networks.tsv", sep="\t", index=False, float_format="%.6g")
+    table.to_csv(folder / "regions.tsv", sep="\t", index=False, float_format=DIGITS)
+    networks.to_csv(folder / "networks.tsv", sep="\t", index=False, float_format=DIGITS)
     print(networks.to_string(index=False, float_format="%.3f"))
     pairs = None
     if vq.roi_profile and atlas.network_names:
         tokenizers = [each.tokenizer for each in models]
         pairs, edges, more = explain_connections(targets, tokenizers, group, atlas, steps)
-        pairs.to_csv(folder / "network_pairs.tsv", sep="\t", index=False, float_format="%.6g")
+        pairs.to_csv(folder / "network_pairs.tsv", sep="\t", index=False, float_format=DIGITS)
         np.save(folder / "connections.npy", np.stack([edges.contrast, edges.z]).astype(np.float32))
         print(pairs.head(SHOWN).to_string(index=False, float_format="%.3f"))
         planted = planted_pairs(cohort, question.task.column)

@@ -2,8 +2,8 @@
 
 A backward pass needs the input of a root-mean-square norm and one number per row, and of a gated
 product (SwiGLU; Shazeer 2020, arXiv 2002.05202) its two factors. Written as separate operations
-both keep every intermediate result, half of all that a frozen language model keeps. Values and
-gradients are the same to rounding, computed in float32 as there.
+both keep intermediate results too, an eighth of all that two layers of Qwen3-0.6B's shape with
+frozen weights keep. Values and gradients are the same to rounding, norms computed in float32.
 """
 
 from __future__ import annotations
