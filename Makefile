@@ -5,21 +5,27 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo results benchmark test lint setup language-models clean
+.PHONY: docs demo results benchmark test test-all lint setup language-models clean
 
 demo: setup
 	$(BIN)/fmrilm demo --output demo
 
-results: demo
-	$(BIN)/python docs/results.py
+# All folds of the real cohorts and fresh synthetic people, three training seeds; about an hour.
+results: setup
+	$(BIN)/python docs/results.py --output demo
 
 # One page on real pain data, one on synthetic stand-ins of all seven cohorts.
 benchmark: demo
-	$(BIN)/fmrilm benchmark demo/runs/heat-instruct -o demo/benchmark-pain
+	$(BIN)/fmrilm benchmark demo/runs/stimulus-fold-0-instruct -o demo/benchmark-pain
 	$(BIN)/python benchmarks/cohorts.py --output demo/benchmark-synthetic
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+
+# The slow tests and those that need DeepSpeed too.
+test-all: setup
+	$(PIP) -c constraints.txt -e '.[deepspeed]'
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
 
 lint: setup
 	$(BIN)/ruff check .
@@ -34,6 +40,11 @@ $(VENV)/.done: pyproject.toml constraints.txt demo-requirements.txt
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(PIP) --no-deps -r demo-requirements.txt
 	touch $@
+
+# The documentation site: docs/_build/html/index.html. A warning is an error.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 # SmolLM2, and the text tokenizers of GPT-2 and Qwen3: for their tests and benchmarks/lm.py (180 MB).
 language-models: setup

@@ -18,10 +18,10 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from fmrilm.data.describe import describe
-from fmrilm.data.parallel import workers
-from fmrilm.data.synthetic import PLANS, simulate
-from fmrilm.demo import run_step
+from fmrilm.cli.demo import run_step
+from fmrilm.datasets.synthetic.cohort import PLANS, simulate
+from fmrilm.description.describe import describe
+from fmrilm.jobs import workers
 from fmrilm.reporting.benchmark import benchmark
 from fmrilm.training.build import train_stage
 
@@ -70,7 +70,8 @@ def main() -> None:
         pairs = [f"data.dataset_dir=[{folders}]", *settings, *given.overrides]
         folder = runs / stage
         train = partial(train_stage, stage, pairs, config=[recipe], output=folder, init=parent)
-        step(f"train {stage} ({' '.join(settings)})", folder / "done", train)
+        again = partial(train, overwrite=True)  # what is not done was interrupted
+        step(f"train {stage} ({' '.join(settings)})", folder / "done", again)
         parent = folder
     started = time.perf_counter()
     benchmark([str(parent)], output=str(given.output))

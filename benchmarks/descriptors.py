@@ -21,23 +21,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmrilm.data.atlas import Atlas
-from fmrilm.data.cohort import Cohort
-from fmrilm.data.describe import describe
-from fmrilm.data.measuring import Scans
-from fmrilm.data.synthetic import simulate
-from fmrilm.data.synthetic_signal import group_covariance
+from fmrilm.atlases.atlas import Atlas
+from fmrilm.cohort.cohort import Cohort
+from fmrilm.datasets.synthetic.cohort import simulate
+from fmrilm.datasets.synthetic.signal import group_covariance
+from fmrilm.description.describe import describe
+from fmrilm.description.measure import Scans
 from fmrilm.descriptors import DESCRIPTORS
-from fmrilm.descriptors.claims import parse_claims
-from fmrilm.descriptors.diffusion import align, cosine_affinity, diffusion_map
-from fmrilm.descriptors.graph_measures import (
+from fmrilm.descriptors.measures.diffusion import align, cosine_affinity, diffusion_map
+from fmrilm.descriptors.measures.graph import (
     binary_efficiency,
     global_efficiency,
     proportional_threshold,
     weighted_clustering,
 )
-from fmrilm.descriptors.louvain import louvain, modularity
-from fmrilm.descriptors.verify import make_lexicon
+from fmrilm.descriptors.measures.louvain import louvain, modularity
+from fmrilm.descriptors.text.claims import parse_claims
+from fmrilm.descriptors.text.verify import make_lexicon
 
 # A word, a hyphenated pair, or a number's sign and whole part.
 PATTERN = r"[a-z]+(?:-[a-z]+)*|-?\d+(?=\.)"
@@ -238,7 +238,7 @@ def memory() -> None:
             simulate(place, cohort="HCP-Aging", subjects=count, seed=0)
             code = (
                 "import resource\nfrom pathlib import Path\n"
-                "from fmrilm.data.describe import describe\n"
+                "from fmrilm.description.describe import describe\n"
                 f"describe(Path({place!r}), types='fc,gradient,ica', jobs=1, gallery=0)\n"
                 "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
             )

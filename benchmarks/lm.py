@@ -42,11 +42,11 @@ def build(layers: int, way: str):
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from fmrilm.config import LMConfig, ModelConfig, TokenizerConfig
-    from fmrilm.models.adapters import add_lora
-    from fmrilm.models.fmrilm import FMRILM
-    from fmrilm.models.text import load_text_tokenizer
-    from fmrilm.models.tokenizer import FMRITokenizer
+    from fmrilm.config.schema import LMConfig, ModelConfig, TokenizerConfig
+    from fmrilm.lm.adapters import add_lora
+    from fmrilm.lm.fmrilm import FMRILM
+    from fmrilm.lm.text import load_text_tokenizer
+    from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
     if not TOKENIZER.is_dir():
         sys.exit(f"{TOKENIZER} not found: run `make language-models` first")
@@ -65,7 +65,7 @@ def build(layers: int, way: str):
     model = FMRILM(config, FMRITokenizer(config.vq_model), lm, text_tokenizer).train()
     if way not in OURS:
         model.has_segments = False
-        for module in lm.modules():  # what models/lean.py put in
+        for module in lm.modules():  # what lm/cpu/lean.py put in
             module.__dict__.pop("forward", None)
     return model
 
@@ -111,14 +111,14 @@ def our_step(model, prompt: list[int], answer: list[int], scan):
 
 
 def obvious_answer(model, prompt: list[int], candidates: list[str], fmri) -> str:
-    """Return the answer, written token by token under a constraint, by full passes."""
-    from fmrilm.models.decoding import AllowedAnswers
-
-    allowed, written = AllowedAnswers(model, candidates), []
-    while not written or written[-1] != model.text.eos_id:
-        logits = obvious_forward(model, prompt + written, fmri)[:, -1]
-        written.append(int(allowed.mask(logits, [written]).argmax()))
-    return model.text.decode(written)
+    """Return the likeliest answer, from one full pass per candidate."""
+    scores = []
+    for candidate in candidates:
+        said = model.text.answer_ids(candidate)
+        logp = obvious_forward(model, prompt + said, fmri)[0].log_softmax(-1)
+        steps = range(len(logp) - len(said) - 1, len(logp) - 1)
+        scores.append(sum(float(logp[at, token]) for at, token in zip(steps, said, strict=True)))
+    return candidates[scores.index(max(scores))]
 
 
 def measure(stage: str, way: str, layers: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ import numpy as np
 SHAPE, VOLUMES, T_R = (61, 73, 61), 160, 2.0
 SPACE = "space-MNI152NLin6Asym"
 MEASURED = (
-    "import resource, sys\nfrom fmrilm.data.prepare import prepare\n"
+    "import resource, sys\nfrom fmrilm.preparation.prepare import prepare\n"
     "code = prepare(sys.argv[1], sys.argv[3:], output=sys.argv[2])\n"
     "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
 )

@@ -17,10 +17,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fmrilm.data.cohort import STORE_FILE, Cohort
-from fmrilm.data.dataset import ScanDataset
-from fmrilm.data.pack import pack
-from fmrilm.data.synthetic import simulate
+from fmrilm.cohort.cohort import STORE_FILE, Cohort
+from fmrilm.cohort.pack import pack
+from fmrilm.datasets.synthetic.cohort import simulate
+from fmrilm.hashing import checksum
+from fmrilm.training.data.dataset import ScanDataset
 
 SAMPLES, REGIONS, TIMEPOINTS = 200, 450, 160
 REPEATS = 5
@@ -73,7 +74,7 @@ def main() -> int:
         cached = ScanDataset([packed], [(0, i) for i in range(count)], TIMEPOINTS, cache=True)
         for position in range(count):
             cached[position]
-        from fmrilm.data.store import TimeSeriesStore
+        from fmrilm.cohort.store import TimeSeriesStore
 
         gzip_store = TimeSeriesStore(gzipped)
         times = {
@@ -87,6 +88,8 @@ def main() -> int:
             "numpy.memmap, copied": measure(lambda i: np.array(mapped[i]), order),
             "packed: Cohort.read, scaled": measure(packed.read, order),
             "cached: ScanDataset item": measure(cached.__getitem__, order),
+            "checksum, when written": measure(lambda i: checksum(stacked[i]), order),
+            "checksum, read from the store": measure(lambda i: checksum(plain.store.raw(i)), order),
         }
     slow, memmap = times["naive, 450 tokens"], times["numpy.memmap, copied"]
     print(f"{count} samples of {REGIONS} x {TIMEPOINTS}, 100 random reads, median of {REPEATS}\n")

@@ -16,8 +16,8 @@ import time
 
 import numpy as np
 
-from fmrilm.data.cohort import Cohort
-from fmrilm.data.synthetic import PLANS, simulate
+from fmrilm.cohort.cohort import Cohort
+from fmrilm.datasets.synthetic.cohort import PLANS, simulate
 
 SUBJECTS, TRAIN = 430, 300
 

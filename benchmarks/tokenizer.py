@@ -53,9 +53,9 @@ def pairs(section: str, values: dict) -> list[str]:
 
 def reconstruction(folder: Path) -> None:
     """Train both quantizers on both cohorts, print what comes back of the test scans."""
-    from fmrilm.data.cohort import Cohort
-    from fmrilm.data.pain import demo_data
-    from fmrilm.data.synthetic import simulate
+    from fmrilm.cohort.cohort import Cohort
+    from fmrilm.datasets.heat_pain import demo_data
+    from fmrilm.datasets.synthetic.cohort import simulate
     from fmrilm.evaluation.evaluate import evaluate
     from fmrilm.training.build import train_stage
 
@@ -68,7 +68,8 @@ def reconstruction(folder: Path) -> None:
             options += pairs("model.vq_model", SMALL | shape | {"quantizer": quantizer})
             options += pairs("train", TRAIN | {"epochs": EPOCHS[cohort.name]})
             started = time.perf_counter()
-            run = train_stage("tokenizer", options, output=folder / f"{cohort.name}-{quantizer}")
+            output = folder / f"{cohort.name}-{quantizer}"
+            run = train_stage("tokenizer", options, output=output, overwrite=True)
             seconds = time.perf_counter() - started
             print(f"\n{quantizer} on {cohort.name}, trained in {seconds:.0f} s", flush=True)
             evaluate([str(run)], split="test")
@@ -76,8 +77,8 @@ def reconstruction(folder: Path) -> None:
 
 def retrieval(folder: Path) -> None:
     """Train tokenizers with alignment, print how well test scans find their descriptions."""
-    from fmrilm.data.describe import describe
-    from fmrilm.data.synthetic import simulate
+    from fmrilm.datasets.synthetic.cohort import simulate
+    from fmrilm.description.describe import describe
     from fmrilm.evaluation.evaluate import evaluate
     from fmrilm.training.build import train_stage
 
@@ -89,7 +90,8 @@ def retrieval(folder: Path) -> None:
         options += pairs("tokenizer", {"text_tower": tower, "pooling": pooling})
         options += pairs("train", TRAIN | {"batch_size": 32, "epochs": 8, "weight_decay": 0.1})
         started = time.perf_counter()
-        run = train_stage("tokenizer", options, output=folder / f"{tower}-{pooling}")
+        output = folder / f"{tower}-{pooling}"
+        run = train_stage("tokenizer", options, output=output, overwrite=True)
         seconds = time.perf_counter() - started
         print(f"\ntext {tower}, pooling {pooling}, trained in {seconds:.0f} s", flush=True)
         evaluate([str(run)], split="test")
@@ -103,7 +105,7 @@ def build_obvious(patch_size: int):
     import torch
     from torch import nn
 
-    from fmrilm.models.vit import from_patches, to_patches
+    from fmrilm.tokenizer.encoder import from_patches, to_patches
 
     class Block(nn.Module):
         def __init__(self, width: int, heads: int) -> None:
@@ -175,9 +177,9 @@ def obvious_codes(z, codebook, count, total):
 
 def build_ours(patch_size: int, recompute: str):
     """Return stage 1's objective: reconstruction and commitment."""
-    from fmrilm.config import TokenizerConfig, TokenizerStageConfig
-    from fmrilm.models.tokenizer import FMRITokenizer
-    from fmrilm.training.tokenizer import TokenizerObjective
+    from fmrilm.config.schema import TokenizerConfig, TokenizerStageConfig
+    from fmrilm.tokenizer.tokenizer import FMRITokenizer
+    from fmrilm.training.stages.tokenizer import TokenizerObjective
 
     config = TokenizerConfig(
         patch_size=patch_size,
@@ -261,7 +263,7 @@ def measure_lookup(way: str, tokens: int) -> dict[str, float]:
     import torch
     from torch.nn import functional as F
 
-    from fmrilm.models.quantizers import VectorQuantizer
+    from fmrilm.tokenizer.quantizers import VectorQuantizer
 
     torch.manual_seed(0)
     z = F.normalize(torch.randn(tokens, 128), dim=1)

@@ -32,8 +32,8 @@ def make_cohorts(folder: Path, people: dict[str, int]) -> dict[str, Path]:
     import pandas as pd
 
     from fmrilm import simulate
-    from fmrilm.data.describe import describe
-    from fmrilm.data.splits import split_subjects
+    from fmrilm.cohort.splits import split_subjects
+    from fmrilm.description.describe import describe
 
     paths = {name: folder / "data" / name for name in people}
     for name, path in paths.items():
@@ -67,7 +67,7 @@ def train_source(folder: Path, paths: dict[str, Path]) -> Path:
 
 
 def connectivity(cohort, rows: np.ndarray) -> np.ndarray:
-    from fmrilm.evaluation.features import extract
+    from fmrilm.evaluation.baselines.features import extract
 
     return extract(cohort, rows, 160, ["fc"])["fc"]
 
@@ -135,19 +135,25 @@ def over_draws(values: list[float]) -> str:
 def zero_shot(run: Path, paths: dict[str, Path]) -> None:
     """Print the table of the cohorts the run never saw."""
     from fmrilm import FMRILM, Cohort
-    from fmrilm.evaluation.linear import LinearBaseline
+    from fmrilm.evaluation.baselines.linear import LinearBaseline
+    from fmrilm.evaluation.baselines.span import Span
     from fmrilm.evaluation.questions import select
     from fmrilm.tasks import TASKS
 
     task, model = TASKS["sex"], FMRILM.from_pretrained(run / "model")
-    known = {"train": ([], []), "val": ([], [])}
+    known = {"train": ([], [], []), "val": ([], [], [])}
     for name in SOURCES:
-        for split, (inputs, labels) in known.items():
+        for split, (inputs, labels, people) in known.items():
             question = select(Cohort(paths[name]), task, split)
             inputs.append(connectivity(question.cohort, question.rows))
             labels.append(question.labels)
-    fitted = [np.concatenate(part) for split in known.values() for part in split]
-    baseline = LinearBaseline().fit(*fitted)
+            people.append(np.char.add(f"{name}/", question.subjects))
+    inputs, labels, people = (
+        tuple(np.concatenate(part) for part in parts) for parts in zip(*known.values(), strict=True)
+    )
+    span = Span().fit(*inputs)
+    inputs = tuple(span.transform(part) for part in inputs)
+    baseline = LinearBaseline().fit(inputs, labels, people)
     print("\n| sex, zero-shot | people | fMRI-LM | FC + logistic | text only | shuffled scan |")
     print("|---|---|---|---|---|---|")
     for name in TARGETS:
@@ -156,7 +162,7 @@ def zero_shot(run: Path, paths: dict[str, Path]) -> None:
         scores = ask(model, cohort, rows, task)
         columns = {
             "model": scores,
-            "fc": baseline.predict_proba(connectivity(cohort, rows), 2)[:, 1],
+            "fc": baseline.predict_proba(span.transform(connectivity(cohort, rows)), 2)[:, 1],
             "text": ask(model, cohort, rows, task, "text_only"),
         }
         cells = " | ".join(with_interval(labels, one) for one in columns.values())
@@ -172,10 +178,10 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
     from sklearn.preprocessing import StandardScaler
 
     from fmrilm import FMRILM, Cohort, train_stage
-    from fmrilm.config import load_config
+    from fmrilm.config.schema import load_config
     from fmrilm.evaluation.questions import select
     from fmrilm.tasks import TASKS
-    from fmrilm.training.questions import collect_questions
+    from fmrilm.training.data.questions import collect_questions
 
     cohort, task = Cohort(path), TASKS[FEWSHOT[name]]
     question = select(cohort, task, "test")

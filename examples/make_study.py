@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -83,12 +84,45 @@ def write_scan(folder: Path, name: str, series: np.ndarray, rng: np.random.Gener
         columns[f"{name_}_derivative1_power2"] = change**2
     for name_ in ("csf", "white_matter", "global_signal"):
         columns[name_] = 500 + rng.standard_normal(series.shape[1])
+    more, metadata = draw_confounds(name, columns)
+    columns |= more
     for number in range(3):
         columns[f"cosine{number:02d}"] = np.cos(np.pi * (number + 1) * np.linspace(0, 1, len(fd)))
     table = ["\t".join(columns)]
     table += ["\t".join(f"{v:.6f}" for v in row) for row in zip(*columns.values(), strict=True)]
     (folder / f"{name}_desc-confounds_timeseries.tsv").write_text("\n".join(table) + "\n")
-    (folder / f"{name}_desc-confounds_timeseries.json").write_text("{}")
+    (folder / f"{name}_desc-confounds_timeseries.json").write_text(json.dumps(metadata, indent=2))
+
+
+def draw_confounds(
+    name: str, columns: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    """Return what else fMRIPrep writes: tissue expansions, DVARS, CompCor and its sidecar.
+
+    Two volumes moved: framewise displacement (changed in place) and DVARS are high there.
+    """
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    volumes = len(columns["framewise_displacement"])
+    more: dict[str, np.ndarray] = {}
+    for tissue in ("csf", "white_matter", "global_signal"):
+        change = np.gradient(columns[tissue])
+        more[f"{tissue}_derivative1"] = change
+        more[f"{tissue}_power2"] = columns[tissue] ** 2
+        more[f"{tissue}_derivative1_power2"] = change**2
+    more["std_dvars"] = 1 + 0.1 * rng.standard_normal(volumes)
+    moved = rng.choice(np.arange(20, volumes - 20), 2, replace=False)
+    columns["framewise_displacement"][moved] = 0.8
+    more["std_dvars"][moved] = 2.0
+    metadata = {}
+    for kind, masks in (("a", ("combined", "WM", "CSF")), ("t", (None,))):
+        for number in range(3 * len(masks)):
+            column = f"{kind}_comp_cor_{number:02d}"
+            more[column] = rng.standard_normal(volumes)
+            method = "aCompCor" if kind == "a" else "tCompCor"
+            metadata[column] = {"Method": method, "Retained": True}
+            if kind == "a":
+                metadata[column]["Mask"] = masks[number // 3]
+    return more, metadata
 
 
 def make_study(

@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
-# Score a run on cohorts it never saw, beside baselines and controls.
-# What else is given goes to `fmrilm evaluate`.
+# Score a run beside baselines and controls; a cohort it never saw is asked in full.
+# Every variable may be set outside; what else is given goes to `fmrilm evaluate`.
 set -euo pipefail
+source "$(dirname "$0")/launch.sh"
 
-RUN=${RUN:?set RUN to a run of stage 3 (or 2)}
-DATASET_DIR=${DATASET_DIR:?set DATASET_DIR to a cohort folder, or to several: a,b}
+if [ -z "${RUN:-}" ]; then
+  add --cfg_path "${CONFIG:-}" configs/vit_base_qwen_p160.yaml
+  add --lm_name "${LM:-}" Qwen/Qwen3-0.6B
+fi
 
-"${PYTHON:-python}" -m fmrilm evaluate "$RUN" --datasets "$DATASET_DIR" \
-  --output "${OUTPUT:-$RUN/zeroshot}" "$@"
+NUM_PROCESSES=1 launch eval_zeroshot \
+  --checkpoint "${RUN:-checkpoints/pretrain/VQ-ViT_base-p160-qwen0.6B/ckpt.pt}" \
+  --output_dir "${OUTPUT:-results/zeroshot/}" \
+  ${options[@]+"${options[@]}"} \
+  --datasets "${DATASET_DIR:-UKB,ABCD,HCP}" --batch_size "${BATCH_SIZE:-32}" --use_allowed_tokens "$@"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stage 2 in several processes with DeepSpeed ZeRO (pip install 'fmrilm[deepspeed]'). Afterwards
-# `fmrilm merge runs/align -o runs/align-merged --checkpoint` makes one folder of the shards.
+# merge_deepspeed_checkpoint.py (or `fmrilm merge RUN -o FOLDER --checkpoint`) makes one folder of
+# the shards.
 set -euo pipefail
 
 export NUM_PROCESSES=${NUM_PROCESSES:-2}

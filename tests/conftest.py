@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 # Before torch is imported, for subprocesses too: two workers of two threads on two cores spend
@@ -15,11 +16,13 @@ import pytest
 from evaluation_helpers import model, planted, run  # noqa: F401  (fixtures)
 from small import TINY_MODEL, make_cohort
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
 
 @pytest.fixture(scope="session")
 def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cohort of 40 people with descriptors."""
-    from fmrilm.data.describe import describe
+    from fmrilm.description.describe import describe
 
     folder = make_cohort(tmp_path_factory.mktemp("cohort"))
     describe(folder, types="fc")
@@ -42,3 +45,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_options: list[str]) -> d
     align = train_stage("align", tiny_options, output=root / "align", init=tok)
     inst = train_stage("instruct", tiny_options, output=root / "inst", init=align)
     return {"tokenizer": tok, "align": align, "instruct": inst}
+
+
+@pytest.fixture(scope="session")
+def make_study():
+    """Return the function that writes a small study as fMRIPrep would leave it."""
+    pytest.importorskip("nibabel", reason="needs fmrilm[imaging]")
+    spec = importlib.util.spec_from_file_location("make_study", EXAMPLES / "make_study.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.make_study

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from fmrilm.config import Config, load_config, save_config
-from fmrilm.data.cohort import Cohort, write_info
-from fmrilm.data.cohorts import CohortInfo
-from fmrilm.data.store import write_store
+from fmrilm.cohort.cohort import Cohort, write_info
+from fmrilm.cohort.store import write_store
+from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.evaluation.runs import Run
+from fmrilm.lineage.trained_on import about_data, write_trained_on
+from fmrilm.studies.known import CohortInfo
 
 N_ROIS, N_TIMES = 6, 48
 
@@ -93,6 +94,26 @@ class ScanReader:
         return [["Male.", "Female."][index] for index in chosen]
 
 
+class SummaryReader(ScanReader):
+    """Answers from the summary behind the tokens (``part="summary"``), or from the tokens."""
+
+    class Summary:
+        of_connectivity = True
+
+        def scores(self, fmri, roi_mask):
+            return torch.stack([(fmri[:, 0] * fmri[:, 1]).mean(1), fmri[:, 4].mean(1)], 1)
+
+    def __init__(self, part: str = "summary") -> None:
+        super().__init__()
+        self.part, self.summary = part, self.Summary()
+
+    def ask(self, fmri, roi_mask, questions, summary_scan=None):
+        shown = (fmri, roi_mask)
+        if self.part == "summary" and summary_scan is not None:
+            shown = summary_scan
+        return [self.score(*shown, *question) for question in questions]
+
+
 def make_run(folder: Path, cohort: Cohort, *overrides: str, stage: str = "instruct") -> Path:
     """Write what a finished run holds, apart from the weights."""
     (folder / "model").mkdir(parents=True)
@@ -105,9 +126,9 @@ def make_run(folder: Path, cohort: Cohort, *overrides: str, stage: str = "instru
         ]
     )
     save_config(config, folder / "config.yaml")
-    known = {"folder": str(cohort.folder), "fingerprint": cohort.fingerprint()}
-    lineage = {"stage": stage, "parent": None, "cohorts": {cohort.name: known}}
+    lineage = {"stage": stage, "parent": None, "cohorts": {cohort.name: about_data(cohort)}}
     (folder / "lineage.json").write_text(json.dumps(lineage))
+    write_trained_on(folder, [cohort])
     return folder
 
 

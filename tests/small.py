@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +24,9 @@ def make_cohort(
     **info: object,
 ) -> Path:
     """Write a cohort whose sex shows in the amplitude of the first half of the regions."""
-    from fmrilm.data.cohort import write_info
-    from fmrilm.data.cohorts import CohortInfo
-    from fmrilm.data.store import write_store
+    from fmrilm.cohort.cohort import write_info
+    from fmrilm.cohort.store import write_store
+    from fmrilm.studies.known import CohortInfo
 
     rng = np.random.default_rng(0)
     ids = [f"sub-{i:03d}" for i in range(subjects)]
@@ -63,6 +68,18 @@ def make_cohort(
         }
     ).to_csv(folder / "atlas.tsv", sep="\t", index=False)
     return folder
+
+
+@contextmanager
+def edited_store(folder: Path) -> Iterator[Any]:
+    """Give the open store of a cohort to change; readers that have it open keep the old one."""
+    import h5py
+
+    path, copy = folder / "data_resampled.h5", folder / "edited.h5"
+    shutil.copy(path, copy)
+    with h5py.File(copy, "r+") as handle:
+        yield handle
+    os.replace(copy, path)
 
 
 TINY_MODEL = [

@@ -6,7 +6,9 @@ from importlib import import_module
 
 import pytest
 
-from fmrilm.cli import COMMANDS, main, parameter_help
+from fmrilm.cli import COMMANDS, main, options_of
+from fmrilm.evaluation.evaluate import evaluate
+from fmrilm.evaluation.options import EvaluationOptions
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
@@ -49,8 +51,18 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
 def test_every_option_is_explained(verb):
     module, _, name = COMMANDS[verb].target.partition(":")
     function = getattr(import_module(module), name)
-    helps = parameter_help(inspect.getdoc(function))
-    assert set(inspect.signature(function).parameters) <= set(helps)
+    options = options_of(function)
+    assert options or not inspect.signature(function).parameters
+    assert [option.parameter.name for option in options if not option.help] == []
+
+
+def test_a_dataclass_of_options_gives_a_flag_per_field():
+    names = {option.parameter.name for option in options_of(evaluate)}
+    assert {"runs", "split", "lm_name", "use_allowed_tokens"} <= names
+    assert not {"options", "changes"} & names
+    assert EvaluationOptions(split="val").scored_split == "val"
+    with pytest.raises(TypeError, match="splits"):
+        evaluate(["run"], splits="val")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fmrilm.config import Config, load_config, save_config
+from fmrilm.config.flags import FLAGS, read_flags
+from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.errors import InputError
-from fmrilm.flags import FLAGS, read_flags
+from fmrilm.training.options import settle
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -97,6 +98,10 @@ def test_every_flag_of_the_original_names_a_key():
             "instruct.fewshot_samples",
             "align.text_corpus",
             "train.deepspeed",
+            "train.global_batch_size",
+            "train.min_lr",
+            "train.tracker_run",
+            "train.mixed_precision",
         )
 
 
@@ -109,11 +114,11 @@ def test_the_documented_command_lines_are_understood():
     )
     paths, pairs = read_flags(words.split())
     assert paths == {"init": "runs/align/ckpt.pt", "output": "runs/inst", "config": "a.yaml"}
-    config = load_config(overrides=pairs)
+    config, _ = settle("instruct", [], pairs)
     assert config.train.batch_size == 8
     assert config.data.desc_type == ["fc", "ica"]
     assert config.instruct.add_src_info
-    assert config.instruct.add_desc == ["age", "sex"]
+    assert config.instruct.add_desc == ["auto"]
     assert config.model.lm.base_model == "gpt2"
 
 

@@ -29,7 +29,7 @@ def run(name: str, *words: str, **variables: object) -> subprocess.CompletedProc
 
 def small(tmp_path: Path) -> Path:
     """Write the settings of a small model as a YAML file."""
-    from fmrilm.config import load_config, save_config
+    from fmrilm.config.schema import load_config, save_config
 
     options = [*TINY_MODEL, "train.epochs=1"]
     save_config(load_config(overrides=options), tmp_path / "small.yaml")

@@ -11,15 +11,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Cohort": "fmrilm.data.cohort",
-    "Config": "fmrilm.config",
-    "FMRILM": "fmrilm.models.fmrilm",
-    "FMRITokenizer": "fmrilm.models.tokenizer",
-    "TimeSeriesStore": "fmrilm.data.store",
+    "Cohort": "fmrilm.cohort.cohort",
+    "Config": "fmrilm.config.schema",
+    "FMRILM": "fmrilm.lm.fmrilm",
+    "FMRITokenizer": "fmrilm.tokenizer.tokenizer",
+    "TimeSeriesStore": "fmrilm.cohort.store",
     "evaluate": "fmrilm.evaluation.evaluate",
-    "load_config": "fmrilm.config",
-    "simulate": "fmrilm.data.synthetic",
+    "load_config": "fmrilm.config.schema",
+    "simulate": "fmrilm.datasets.synthetic.cohort",
     "train_stage": "fmrilm.training.build",
+    "with_scan": "fmrilm.lm.text",
 }
 __all__ = [*_PUBLIC, "__version__"]
 

@@ -1,6 +1,6 @@
 """``python -m fmrilm`` and ``accelerate launch -m fmrilm``."""
 
-from fmrilm.cli import main
+from fmrilm.cli.verbs import main
 
 if __name__ == "__main__":
     main()

@@ -49,6 +49,10 @@ class Registry(Generic[T]):
 
         return store
 
+    def replace(self, name: str, entry: T) -> None:
+        """Store an entry under ``name``, whatever was there."""
+        self._entries[name] = entry
+
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             known = sorted(self._entries)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
-from fmrilm.descriptors import Connectivity
+from fmrilm.descriptors import Connectivity, verify
 from fmrilm.descriptors.connectivity import correlation
+from fmrilm.descriptors.text.facts import Fact, Statement
+from fmrilm.descriptors.text.grammar import Grammar
 
 
 def test_network_means_equal_a_direct_average_over_region_pairs():
@@ -57,3 +59,17 @@ def test_a_stronger_network_is_told_as_stronger():
     assert fact.z > 2
     assert "markedly" in sentences[0].text
     assert "within visual (z" in sentences[0].text.lower()
+
+
+@pytest.mark.parametrize(
+    ("lowest", "words"), [(-0.3, {"most negative"}), (0.1, {"weakest", "lowest"})]
+)
+def test_the_weakest_pair_is_the_lowest_and_called_by_its_sign(lowest, words):
+    quantities = {quantity.key: quantity for quantity in Connectivity.quantities}
+    statement = Statement("weakest", (Fact("fc__Vis__Default", lowest, 0.0),))
+    told = [Grammar(quantities, seed=seed).realise(statement).text for seed in range(12)]
+    known = ("most negative", "weakest", "lowest")
+    assert {word for word in known if any(word in text for text in told)} == words
+    row = {"fc__Vis__Default": lowest, "fc__Vis__Vis": 0.6}
+    row |= {f"{name}_z": 0.0 for name in row}
+    assert all(verify(text, row).is_true for text in told)

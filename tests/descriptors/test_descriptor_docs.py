@@ -1,13 +1,13 @@
-"""The examples of docs/descriptors.md run as they stand."""
+"""The examples of docs/guide/descriptors.md run as they stand."""
 
 import re
 from pathlib import Path
 
 from descriptors.builders import NAMES, NETWORKS, make_scans
-from fmrilm.data.atlas import Atlas
+from fmrilm.atlases.atlas import Atlas
 from fmrilm.descriptors import DESCRIPTORS
 
-PAGE = Path(__file__).parents[2] / "docs" / "descriptors.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "descriptors.md"
 
 
 def test_examples_run():

@@ -5,7 +5,12 @@ import pytest
 
 from descriptors.builders import NETWORKS, make_scans
 from fmrilm.descriptors.dynamics import Dynamics
-from fmrilm.descriptors.windows import network_signals, phase_synchrony, windowed_connectivity
+from fmrilm.descriptors.measures.windows import (
+    high_pass,
+    network_signals,
+    phase_synchrony,
+    windowed_connectivity,
+)
 from fmrilm.errors import InputError
 
 
@@ -69,3 +74,17 @@ def test_too_few_windows_and_too_few_networks_are_refused():
         Dynamics(NETWORKS).fit(make_scans(3, n_timepoints=25))
     with pytest.raises(InputError, match="three networks"):
         Dynamics(["a"] * 30).fit(make_scans(3))
+
+
+def test_a_drift_slower_than_a_window_is_no_connectivity():
+    time = np.arange(300) * 2.0
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2, 300))
+    drift = 20 * np.cos(2 * np.pi * time / 400)
+    plain = windowed_connectivity(noise + drift, 30, 2)
+    passed = windowed_connectivity(high_pass(noise + drift, 2.0, 1 / 60), 30, 2)
+    assert np.abs(plain).mean() > 0.7
+    assert np.abs(passed - windowed_connectivity(noise, 30, 2)).mean() < 0.15
+    fast = np.sin(2 * np.pi * 0.05 * time)[None]
+    inner = slice(30, -30)
+    np.testing.assert_allclose(high_pass(fast, 2.0, 1 / 60)[:, inner], fast[:, inner], atol=0.05)

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
-from fmrilm.data.atlas import Atlas
-from fmrilm.descriptors.diffusion import align, cosine_affinity, diffusion_map, sparsify_rows
+from fmrilm.atlases.atlas import Atlas
 from fmrilm.descriptors.gradients import Gradients, mean_connectivity
+from fmrilm.descriptors.measures.diffusion import (
+    align,
+    cosine_affinity,
+    diffusion_map,
+    sparsify_rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +112,32 @@ def test_mean_connectivity_skips_what_is_missing():
     for scan in scans:
         scan[4] = np.nan
     assert np.isnan(mean_connectivity(scans, 30, 8)[4]).all()
+
+
+def test_a_rotation_within_ten_components_finds_what_changed_places():
+    template = np.random.default_rng(0).normal(size=(60, 10))
+    scan = template[:, [0, 1, 3, 2, *range(4, 10)]]  # the third and the fourth changed places
+    np.testing.assert_allclose(align(scan, template), template)
+    assert abs(align(scan[:, :3], template[:, :3]) - template[:, :3]).max() > 1
+    scans = make_scans(4, n_timepoints=160)
+    family = Gradients(NETWORKS).fit(scans)
+    assert family.template_.shape == (30, 10)
+    usable = np.ones(30, bool)
+    assert family.embed_scan(scans[0], usable).shape == (30, 3)
+
+
+def test_poles_are_named_or_the_gradient_is_not_told():
+    scans = make_scans(8, n_timepoints=160)
+    family = Gradients(NETWORKS).fit(scans)
+    labels = np.array(NETWORKS)
+    low, high = family.poles()[1]
+    first = family.template_[:, 0]
+    means = {name: first[labels == name].mean() for name in set(NETWORKS)}
+    assert (low, high) == (min(means, key=means.get), max(means, key=means.get))
+    (text,) = family.describe(scans[:1])
+    assert text.startswith("Gradient 1 runs from ")
+    order = np.arange(30).reshape(6, 5).T.ravel()  # every network lies all along it
+    family.template_[:, 1] = np.sort(family.template_[:, 1])[order]
+    assert 2 not in family.poles()
+    (text,) = family.describe(scans[:1])
+    assert "gradient 2" not in text.lower()

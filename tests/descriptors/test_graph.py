@@ -6,7 +6,7 @@ import pytest
 
 from descriptors.builders import NETWORKS, make_scans
 from fmrilm.descriptors.graph import Graph
-from fmrilm.descriptors.graph_measures import (
+from fmrilm.descriptors.measures.graph import (
     binary_clustering,
     binary_efficiency,
     global_efficiency,
@@ -15,8 +15,8 @@ from fmrilm.descriptors.graph_measures import (
     small_worldness,
     weighted_clustering,
 )
-from fmrilm.descriptors.louvain import louvain, modularity
-from fmrilm.descriptors.networks import membership
+from fmrilm.descriptors.measures.louvain import louvain, modularity
+from fmrilm.descriptors.measures.networks import membership
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +142,28 @@ def test_more_modular_scans_are_told_as_stronger_segregation():
     z = next(f.z for s in sentences for f in s.facts if f.measure == "modularity")
     assert z > 1
     assert "stronger segregation" in text
+
+
+def test_small_worldness_is_left_out_where_its_null_does_not_hold():
+    sparse = nx.to_numpy_array(nx.gnp_random_graph(90, 0.1, seed=0))  # n p^2 = 0.9
+    assert np.isnan(small_worldness(sparse))
+    family = Graph(NETWORKS).fit(make_scans(8))
+    measures = family.transform(make_scans(2))
+    assert measures["small_worldness"].isna().all()
+    assert not any("small-world" in text for text in family.describe(measures))
+
+
+def test_links_to_regions_without_a_network_count_in_participation():
+    rng = np.random.default_rng(0)
+    scan = np.repeat(rng.normal(size=(2, 80)), [10, 10], axis=0) + 0.1 * rng.normal(size=(20, 80))
+    scan[10:] = scan[:10] + 0.1 * rng.normal(size=(10, 80))  # every region is linked to all others
+    named = Graph(["A"] * 10 + [""] * 10, density=1.0).fit([scan, scan[::-1]])
+    row = named.transform([scan]).iloc[0]
+    assert row["participation__A"] == pytest.approx(0.5, abs=0.01)
+    assert row["mean_participation"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("absolute", "words"), [(True, "by |r|"), (False, "positive")])
+def test_the_text_says_which_edges_are_kept(absolute, words):
+    family = Graph(NETWORKS, absolute=absolute).fit(make_scans(6))
+    assert all(words in text for text in family.describe(make_scans(2)))

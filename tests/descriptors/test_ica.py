@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
-from fmrilm.descriptors.group_ica import (
+from fmrilm.descriptors.ica import ICA
+from fmrilm.descriptors.measures.group_ica import (
     group_maps,
     label_components,
     mean_correlation,
     time_courses,
 )
-from fmrilm.descriptors.ica import ICA
-from fmrilm.descriptors.networks import membership
+from fmrilm.descriptors.measures.networks import membership
 from fmrilm.errors import InputError
 
 EVERY = np.ones(30, bool)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from descriptors.builders import NETWORKS, make_scans
-from fmrilm.data.atlas import Atlas
+from fmrilm.atlases.atlas import Atlas
 from fmrilm.descriptors import DESCRIPTORS
-from fmrilm.descriptors.region_names import region_name, region_names
+from fmrilm.descriptors.text.region_names import region_name, region_names
 
 
 @pytest.mark.parametrize(

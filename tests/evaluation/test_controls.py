@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from fmrilm.evaluation.controls import randomise_phases, shuffle_scans, verdict
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS
+from fmrilm.evaluation.controls import randomise_phases, shuffle_scans
 from fmrilm.evaluation.results import Predictor
+from fmrilm.evaluation.verdict import verdict
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -56,7 +57,7 @@ def test_the_verdict_follows_the_weakest_difference():
     found = verdict(_predictors(text_only=clear, shuffled=none), kind)
     assert found["scan_adds"] is False
     assert found["leak"] is False
-    assert found["against"] == "shuffled"
+    assert list(found["reads_scan"]["over"]) == ["text_only", "shuffled"]
     unknown = Estimate(float("nan"), reason="no scan of class Female in the split")
     found = verdict(_predictors(text_only=unknown, shuffled=clear), kind)
     assert found["scan_adds"] is None

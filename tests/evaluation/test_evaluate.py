@@ -8,10 +8,11 @@ import pytest
 
 import small
 from evaluation_helpers import N_TIMES, ScanReader, make_cohort, make_run
-from fmrilm.data.describe import describe
+from fmrilm.description.describe import describe
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.results import read_results
+from fmrilm.evaluation.resume import ScoreLog
 from fmrilm.evaluation.runs import Run
 from fmrilm.evaluation.scoring import Asked, Scorer
 from fmrilm.tasks import TASKS
@@ -28,7 +29,7 @@ FILES = (
 
 
 def _fast(run, **options):
-    return evaluate([str(run)], **{"n_resamples": 300, **options})
+    return evaluate([str(run)], **{**options})
 
 
 def test_a_model_that_reads_the_scan_beats_its_controls(run, capsys):
@@ -38,9 +39,10 @@ def test_a_model_that_reads_the_scan_beats_its_controls(run, capsys):
     assert scores["text_only"] == scores["zero"] == scores["majority"] == 0.5
     assert abs(scores["shuffled"] - 0.5) < 0.2
     assert result.verdict["scan_adds"] is True
-    assert result.predictors["text_only"].difference["auc"].low > 0.3
+    # Twelve people without a mistake show an AUC of 0.78 or more, not one of exactly 1.
+    assert result.predictors["text_only"].difference["auc"].low > 0.25
     shown = capsys.readouterr().out
-    for word in ("SYNTHETIC", "FC + logistic", "shuffled scan", "the scan adds"):
+    for word in ("SYNTHETIC", "FC + logistic", "FC + ridge", "shuffled scan", "reads the scan"):
         assert word in shown
 
 
@@ -146,16 +148,6 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(run, model, monkeypa
     assert not (run / "evaluation" / "unfinished").exists()
 
 
-def test_each_reading_of_the_test_split_is_noted_in_the_run_folder(run, capsys):
-    _fast(run, split="val")
-    assert not (run / "test_readings.jsonl").exists()
-    _fast(run)
-    _fast(run)
-    lines = (run / "test_readings.jsonl").read_text().splitlines()
-    assert [json.loads(line)["asked"] for line in lines] == [["toy:sex"]] * 2
-    assert "read for this run: 2" in capsys.readouterr().out
-
-
 def test_all_controls_and_wordings_are_run_when_asked_for(run):
     [result] = _fast(run, controls="all", baselines="none")
     controls = ["text_only", "shuffled", "zero", "phase", "sentence"]
@@ -255,6 +247,48 @@ def test_a_scan_is_read_once_for_all_its_questions_and_wordings(planted):
         fresh = Scorer(ScanReader(), planted, N_TIMES)
         np.testing.assert_allclose(found, fresh.probabilities(rows, one.prompts, one.candidates))
     assert len(reads) == 2
+
+
+def test_kept_scores_are_those_of_the_rule_in_force(tmp_path, planted, monkeypatch):
+    asked = Asked(np.arange(4), ["question"] * 4, ("Male", "Female"))
+
+    def calls(**options) -> int:
+        reader = ScanReader()
+        log = ScoreLog(tmp_path / "kept.jsonl")
+        Scorer(reader, planted, N_TIMES, log=log, **options).scores(asked)
+        return reader.calls
+
+    assert [calls(), calls()] == [4, 0]
+    monkeypatch.setattr("fmrilm.evaluation.scoring.SCORING_RULE", "another")
+    assert [calls(), calls()] == [4, 0]
+
+
+def test_length_normalised_scores_are_asked_for_by_name_and_named_in_the_table(run, monkeypatch):
+    rules = []
+
+    class Normalising(ScanReader):
+        def score(self, fmri, roi_mask, prompts, candidates, normalise=None):
+            rules.append(normalise)
+            return super().score(fmri, roi_mask, prompts, candidates)
+
+        def ask(self, fmri, roi_mask, questions, normalise=None):
+            return [self.score(fmri, roi_mask, *one, normalise=normalise) for one in questions]
+
+    monkeypatch.setattr(Run, "load_model", lambda run: Normalising())
+    plain = {"tasks": "sex", "free_text": False, "baselines": "none", "samples": 0}
+    _fast(run, **plain)
+    assert set(rules) == {None}
+    rules.clear()
+    [found] = _fast(run, **plain, normalise="length")
+    assert set(rules) == {"length"}
+    assert found.answered_by == "words per token"
+    assert "fMRI-LM, words per token" in (run / "evaluation" / "summary.md").read_text()
+    with pytest.raises(InputError, match="unknown normalise 'mean'"):
+        _fast(run, tasks="sex", normalise="mean")
+    with pytest.raises(InputError, match="task 'age' asks for a number"):
+        _fast(run, tasks="age", normalise="length")
+    with pytest.raises(InputError, match="--normalise is about answers in words"):
+        _fast(run, tasks="sex", normalise="length", answer="head")
 
 
 def test_a_trained_model_that_reads_a_planted_leak_is_exposed(tmp_path, capsys):

@@ -9,17 +9,17 @@ import pytest
 from test_report import Balance
 
 from evaluation_helpers import make_cohort, make_run
-from fmrilm.data.cohort import Cohort
+from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS
 from fmrilm.evaluation.results import BASELINE, read_results
-from fmrilm.evaluation.study import Tokens
+from fmrilm.evaluation.scrutiny.study import Tokens
 from fmrilm.reporting.benchmark import benchmark
 from fmrilm.reporting.dotplot import Mark, Row, dot_plot
 from fmrilm.reporting.glance import baseline_chip, glance, paragraph, place, verdict_tables
 from fmrilm.reporting.learning import Curve, learning_chart
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_plain_model_is_beaten_only_where_the_interval_leaves_out_zero(result,
 def test_a_model_that_does_not_read_the_scan_is_called_so(tmp_path, planted, model):
     model.reads = "text"
     run = make_run(tmp_path / "run", planted, "instruct.add_desc=[site]")
-    [found] = evaluate([str(run)], n_resamples=100, baselines="none", scrutiny=False)
+    [found] = evaluate([str(run)], baselines="none", scrutiny=False)
     assert glance(found)["chips"][0] == ("bad", "no use of the scan shown")
     assert "cannot be shown" in " ".join(paragraph(found))
 

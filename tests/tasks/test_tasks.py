@@ -2,10 +2,12 @@ import json
 import math
 from importlib.resources import files
 
+import numpy as np
 import pytest
 
 from fmrilm.errors import InputError
 from fmrilm.tasks import SCAN, TASKS, Task, build_conversation, build_prompt, build_report
+from fmrilm.tasks.messages import word_fact
 
 NAMES = pytest.mark.parametrize("name", list(TASKS))
 LABELLED = [name for name, task in TASKS.items() if task.kind != "description"]
@@ -29,7 +31,7 @@ def test_no_two_wordings_begin_alike_more_than_three_times(name):
 @pytest.mark.parametrize("name", LABELLED)
 def test_what_a_report_states_is_read_back(name):
     task = TASKS[name]
-    other = TASKS["heat" if name != "heat" else "sex"]
+    other = TASKS["stimulus" if name != "stimulus" else "sex"]
     for index in range(len(task.candidates)):
         report = build_report([other, task], [1, index])
         assert task.parse_statement(report) == index
@@ -83,3 +85,20 @@ def test_every_prompt_file_belongs_to_a_task():
     assert found == set(TASKS)
     for name in found:
         json.loads((files("fmrilm.tasks") / "prompts" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        *[(kind(23), "23") for kind in (int, float, np.int8, np.int64, np.float32, np.float64)],
+        *[(kind(23.1), "23.1") for kind in (float, np.float32, np.float64)],
+        (-0.5, "-0.5"),
+        (True, "True"),
+        (np.bool_(True), "True"),
+        ("23.0", "23.0"),  # what is text in the table stays as it is
+        ("site 3", "site 3"),
+    ],
+)
+def test_a_fact_is_worded_alike_whatever_type_its_column_has(value, words):
+    assert word_fact(value) == words
+    assert f"age: {words}." in build_prompt(TASKS["sex"], facts={"age": value})

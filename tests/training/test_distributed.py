@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fmrilm.errors import InputError
-from fmrilm.models.fmrilm import FMRILM
-from fmrilm.models.tokenizer import FMRITokenizer
+from fmrilm.lm.fmrilm import FMRILM
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
 from fmrilm.training.build import rebuild_objective, train_stage
 from fmrilm.training.checkpoints import latest_checkpoint, load_weights
 from fmrilm.training.merge import merge
@@ -50,10 +50,10 @@ def largest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 @pytest.fixture(scope="module")
 def settings(cohort_folder) -> list[str]:
-    """Answers of one length each, so that the mean of two means is the mean of all."""
+    """Answers of unequal length: the mean over two processes' means is not the mean of all."""
     options = [o for o in TINY_MODEL if not o.startswith(("train.batch", "train.epochs"))]
     options += [f"data.dataset_dir=[{cohort_folder}]", "instruct.use_random_prompt=false"]
-    return [*options, "train.epochs=2", "instruct.tasks=[sex]", "train.select_best=false"]
+    return [*options, "train.epochs=2", "instruct.tasks=[sex,age]", "train.select_best=false"]
 
 
 @pytest.fixture(scope="module")

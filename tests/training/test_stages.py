@@ -4,22 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from fmrilm.config import AlignConfig, TokenizerStageConfig, load_config
-from fmrilm.data.cohort import Cohort
-from fmrilm.data.collate import DescriptionCollator, Question, QuestionCollator
-from fmrilm.data.dataset import ScanDataset
+from fmrilm.cohort.cohort import Cohort
+from fmrilm.config.schema import AlignConfig, TokenizerStageConfig, load_config
 from fmrilm.errors import InputError
-from fmrilm.models.alignment import TextAlignment
-from fmrilm.models.fmrilm import FMRILM
-from fmrilm.models.tokenizer import FMRITokenizer
+from fmrilm.lm.alignment import TextAlignment
+from fmrilm.lm.fmrilm import FMRILM
+from fmrilm.run_record import read_lineage
 from fmrilm.tasks import TASKS, build_prompt
-from fmrilm.training.alignment import AlignObjective
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
 from fmrilm.training.build import open_cohorts, train_stage
-from fmrilm.training.instruction import InstructObjective
-from fmrilm.training.loaders import split_rows, training_texts
-from fmrilm.training.questions import collect_questions, few_per_class
-from fmrilm.training.scans import ScanFeatures
-from fmrilm.training.tokenizer import TokenizerObjective
+from fmrilm.training.data.collate import DescriptionCollator, Question, QuestionCollator
+from fmrilm.training.data.dataset import ScanDataset
+from fmrilm.training.data.features import ScanFeatures
+from fmrilm.training.data.loaders import split_rows, training_texts
+from fmrilm.training.data.questions import collect_questions, few_per_class
+from fmrilm.training.stages.align import AlignObjective
+from fmrilm.training.stages.instruct import InstructObjective
+from fmrilm.training.stages.tokenizer import TokenizerObjective
 from small import POINTS, ROIS, make_cohort
 
 
@@ -124,7 +125,8 @@ def test_the_same_description_twice_is_no_negative():
 def test_a_run_folder_says_where_it_comes_from(runs):
     lineage = json.loads((runs["instruct"] / "lineage.json").read_text())
     assert lineage["stage"] == "instruct"
-    assert lineage["parent"] == str(runs["align"].resolve())
+    assert lineage["parent"] == "../align"  # a tree of runs can be moved
+    assert read_lineage(runs["instruct"])["parent"] == str(runs["align"].resolve())
     assert lineage["cohorts"]["test"]["synthetic"]
     assert len(lineage["cohorts"]["test"]["fingerprint"]) == 16
     assert load_config([runs["instruct"] / "config.yaml"]).train.batch_size == 8
@@ -160,7 +162,7 @@ def test_a_stage_resumed_after_a_crash_is_the_uninterrupted_one(tmp_path, runs, 
 def test_a_planted_effect_is_found_and_shuffled_labels_are_not(tmp_path, tiny_options):
     from sklearn.metrics import roc_auc_score
 
-    from fmrilm.data.describe import describe
+    from fmrilm.description.describe import describe
 
     aucs = {}
     for effect in (1.5, 0.0):
@@ -235,6 +237,8 @@ def test_a_fact_that_gives_the_answer_away_is_refused(tiny_options, runs, tmp_pa
 )
 def test_wrong_input_stops_a_stage_in_one_sentence(tiny_options, runs, tmp_path, options, message):
     stage, parent = "instruct", runs["align"]
+    if "vq_model" in options[0]:  # later stages inherit it
+        stage, parent = "tokenizer", None
     if "desc_type" in options[0]:
         stage, parent = "align", runs["tokenizer"]
     with pytest.raises((InputError, FileNotFoundError), match=message):

@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 
-from fmrilm.config import TokenizerConfig, TokenizerStageConfig
+from fmrilm.config.schema import TokenizerConfig, TokenizerStageConfig
 from fmrilm.errors import InputError
-from fmrilm.models.alignment import TextAlignment
-from fmrilm.models.domain import ramp, reverse_gradient
-from fmrilm.models.losses import spectral_loss
-from fmrilm.models.tokenizer import FMRITokenizer
-from fmrilm.training.tokenizer import TokenizerObjective
+from fmrilm.lm.alignment import TextAlignment
+from fmrilm.tokenizer.domain import ramp, reverse_gradient
+from fmrilm.tokenizer.losses import spectral_loss
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
+from fmrilm.training.stages.tokenizer import TokenizerObjective
 
 WEIGHTS = ("fc_weight", "profile_weight", "clip_weight", "spectral_weight", "domain_weight")
 

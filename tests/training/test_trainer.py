@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from fmrilm.config import TrainConfig
+from fmrilm.config.schema import TrainConfig, load_config
 from fmrilm.errors import InputError
-from fmrilm.training.parallel import check_world, choose_precision
-from fmrilm.training.trainer import Objective, learning_rate_factor, train
+from fmrilm.training.distributed import check_world, choose_precision
+from fmrilm.training.objective import Objective
+from fmrilm.training.trainer import learning_rate_factor, train
 
 
 class Regression(Objective):
@@ -125,6 +126,20 @@ def test_the_learning_rate_warms_up_and_falls_once():
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
 
 
+@pytest.mark.parametrize("lr", [1e-7, 2e-6, 1e-5, 1e-4, 1e-2])
+def test_the_learning_rate_never_rises_above_its_peak(lr):
+    settings = TrainConfig(lr=lr)
+    rates = [lr * learning_rate_factor(step, 50, settings) for step in range(50)]
+    assert max(rates) == pytest.approx(lr)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert min(rates[5:]) > settings.lowest_lr == min(1e-5, lr / 10)
+
+
+def test_a_lowest_learning_rate_above_the_peak_is_refused():
+    with pytest.raises(InputError, match=r"min_lr 1e-05.*above the peak train\.lr 2e-06"):
+        load_config(overrides=["train.lr=2e-6", "train.min_lr=1e-5"])
+
+
 def test_a_loss_that_is_no_number_stops_training_in_one_sentence(tmp_path):
     class Broken(Regression):
         def forward(self, batch):
@@ -142,7 +157,7 @@ def test_nothing_to_train_is_said(tmp_path):
 
 
 def test_nothing_to_resume_is_said(tmp_path):
-    with pytest.raises(InputError, match="no checkpoint to resume"):
+    with pytest.raises(InputError, match="no checkpoint: leave out --resume"):
         train(Regression(), loader(), config(), tmp_path, resume=True)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.networks import membership, network_mean, network_order
+from fmrilm.descriptors.measures.networks import membership, network_mean, network_order
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
 
 
 @DESCRIPTORS.register("activation")

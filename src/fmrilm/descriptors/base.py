@@ -11,9 +11,9 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fmrilm.descriptors.facts import Fact, Quantity, Sentence, Statement
-from fmrilm.descriptors.grammar import Grammar
-from fmrilm.descriptors.scans import check_regions, usable_regions
+from fmrilm.descriptors.measures.scans import check_regions, usable_regions
+from fmrilm.descriptors.text.facts import Fact, Quantity, Sentence, Statement
+from fmrilm.descriptors.text.grammar import Grammar
 from fmrilm.errors import InputError
 from fmrilm.registry import Registry
 
@@ -58,6 +58,8 @@ class Descriptor(TransformerMixin, BaseEstimator):
         self.networks = networks
         self.t_r = t_r
         self.names = names
+
+    in_time: ClassVar[bool] = True  # needs even sampling: censored time points are interpolated
 
     # What a subclass defines -----------------------------------------------------------------
 

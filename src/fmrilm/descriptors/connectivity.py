@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.networks import membership, network_order
+from fmrilm.descriptors.measures.networks import membership, network_order
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
 
 LARGEST_R = 1 - 1e-7  # identical series have r = 1, whose Fisher z is infinite
 
@@ -58,7 +58,8 @@ class Connectivity(Descriptor):
     = (within - between) / within, the system segregation of Chan et al. (2014, PNAS 111, E4997),
     of the mean Fisher z; NaN where ``fc_within`` is not positive.
     The text tells the pairs that lie furthest above and below the training scans, and the scan's
-    own strongest and weakest pairs. Parameters as in :class:`Descriptor`.
+    own strongest and weakest pairs (highest and lowest r; below zero: the most negative).
+    Parameters as in :class:`Descriptor`.
 
     Examples
     --------
@@ -68,6 +69,7 @@ class Connectivity(Descriptor):
 
     family = "fc"
     title = "Functional connectivity"
+    in_time = False
     quantities = (
         Quantity(
             "fc",

@@ -7,10 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.networks import membership, network_order
-from fmrilm.descriptors.scans import training_scans
-from fmrilm.descriptors.windows import network_signals, phase_synchrony, windowed_connectivity
+from fmrilm.descriptors.measures.networks import membership, network_order
+from fmrilm.descriptors.measures.scans import training_scans
+from fmrilm.descriptors.measures.windows import (
+    high_pass,
+    network_signals,
+    phase_synchrony,
+    windowed_connectivity,
+)
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
 from fmrilm.errors import InputError
 
 N_STATES = 4
@@ -32,7 +37,8 @@ class Dynamics(Descriptor):
     networks, t_r, names
         As in :class:`Descriptor`.
     window : float
-        Length of a window in seconds; windows start every two time points.
+        Length of a window in seconds; windows start every two time points. Before they are cut,
+        networks' signals are high-passed at 1 / window.
     random_state : int
         Of k-means.
 
@@ -165,6 +171,7 @@ class Dynamics(Descriptor):
         signals = network_signals(series[usable], membership(self.networks, usable))
         if series.shape[1] < self._width():
             return np.empty((0, len(signals) * (len(signals) - 1) // 2))
+        signals = high_pass(signals, self.t_r, 1 / (self._width() * self.t_r))
         return windowed_connectivity(signals, self._width(), self.step)
 
 

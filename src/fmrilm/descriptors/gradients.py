@@ -8,14 +8,16 @@ import numpy as np
 
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import correlation, fisher_z
-from fmrilm.descriptors.diffusion import align, cosine_affinity, diffusion_map
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.networks import membership, network_mean, network_order
-from fmrilm.descriptors.scans import training_scans
+from fmrilm.descriptors.measures.diffusion import align, cosine_affinity, diffusion_map
+from fmrilm.descriptors.measures.networks import membership, network_mean, network_order
+from fmrilm.descriptors.measures.scans import training_scans
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
+from fmrilm.descriptors.text.wording import network_name
 from fmrilm.errors import InputError
 
 SENSORY = ("Vis", "SomMot")
 TRANSMODAL = "Default"
+MIN_SHARE = 0.25  # of a gradient's variance between networks, beyond chance, for named poles
 
 
 def _quantities(number: int) -> tuple[Quantity, Quantity, Quantity]:
@@ -38,13 +40,17 @@ class Gradients(Descriptor):
     """Diffusion-map gradients of functional connectivity.
 
     Fitting averages the training scans' connectivity (Fisher z) and embeds it: the template.
-    A scan's own embedding is rotated to the template. Measures per gradient k = 1, 2, 3:
+    A scan's own embedding of ten components is rotated to the template's by Procrustes; the first
+    three are measured (a rotation within three alone mixes in what the fourth holds). Measures per
+    gradient k = 1, 2, 3:
     ``gradient<k>_range``, ``gradient<k>_variance``, ``gradient<k>__<network>`` (mean position).
     Their z is against the distribution over training scans.
 
     Where the atlas has the networks Vis, SomMot and Default, the template's first gradient is
     signed so that Default lies above the sensory networks; otherwise signs are arbitrary (the
-    largest entry of the template is positive), the same for every scan.
+    largest entry of the template is positive), the same for every scan. The text names the poles
+    of a gradient: the networks that lie lowest and highest in the template. A gradient along which
+    networks do not lie apart (they hold less than a quarter of its variance) is not told.
 
     Parameters
     ----------
@@ -58,9 +64,9 @@ class Gradients(Descriptor):
 
     Attributes
     ----------
-    template_ : ndarray, shape (n_rois, 3)
-        NaN for regions that no training scan has.
-    eigenvalues_ : ndarray, shape (3,)
+    template_ : ndarray, shape (n_rois, n_components)
+        Ten components, or as many as the regions allow; NaN for regions that no training scan has.
+    eigenvalues_ : ndarray, shape (n_components,)
 
     Examples
     --------
@@ -70,9 +76,11 @@ class Gradients(Descriptor):
 
     family = "gradient"
     title = "Connectivity gradients"
+    in_time = False
     min_rois = 10
     template = ("template_", "eigenvalues_")
-    n_components = 3
+    n_components = 3  # that are measured
+    n_aligned = 10  # that are rotated to the template
     quantities = (*_quantities(1), *_quantities(2), *_quantities(3))
     n_told = 2
 
@@ -114,10 +122,10 @@ class Gradients(Descriptor):
             )
         inside = np.nan_to_num(mean[np.ix_(known, known)])
         try:
-            gradients, self.eigenvalues_ = self._embed(inside)
+            gradients, self.eigenvalues_ = self._embed(inside, self.n_aligned)
         except ValueError as error:
             raise InputError(f"gradient: no template from the training scans: {error}") from None
-        self.template_ = np.full((len(self.networks), self.n_components), np.nan)
+        self.template_ = np.full((len(self.networks), gradients.shape[1]), np.nan)
         self.template_[known] = gradients * self._signs(gradients, known)
         return self
 
@@ -142,8 +150,9 @@ class Gradients(Descriptor):
         result = np.full((len(usable), self.n_components), np.nan)
         if known.sum() >= self.min_rois:
             try:
-                gradients, _ = self._embed(correlation(series[known]))
-                result[known] = align(gradients, self.template_[known])
+                gradients, _ = self._embed(correlation(series[known]), self.template_.shape[1])
+                template = self.template_[known, : gradients.shape[1]]
+                result[known] = align(gradients, template)[:, : self.n_components]
             except ValueError:  # connectivity in separate pieces has no common axis: unmeasured
                 pass
         return result[usable]
@@ -151,7 +160,10 @@ class Gradients(Descriptor):
     def choose(self, facts: dict[str, Fact]) -> list[Statement]:
         """Return ranges, the furthest networks per gradient, and the scan's own poles."""
         statements = []
+        poles = self.poles()
         for k in range(1, self.n_components + 1):
+            if k not in poles:
+                continue
             spread = [facts[n] for n in (f"gradient{k}_range",) if n in facts]
             if k == 1:
                 spread += [facts[n] for n in ("gradient1_variance",) if n in facts]
@@ -164,17 +176,42 @@ class Gradients(Descriptor):
         first = sorted(
             (f for f in facts.values() if f.quantity == "gradient1"), key=lambda f: -f.value
         )
-        if len(first) > 1:
+        if len(first) > 1 and 1 in poles:
             statements.append(Statement("strongest", (first[0],)))
             statements.append(Statement("weakest", (first[-1],)))
+        if statements:
+            runs = [
+                f"{k} {'runs ' if k == min(poles) else ''}from {network_name(low)} to "
+                f"{network_name(high)}"
+                for k, (low, high) in poles.items()
+            ]
+            statements.insert(0, Statement("note", text=f"Gradient {', '.join(runs)}."))
         return statements
 
-    def _embed(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        kept = self.kept
+    def poles(self) -> dict[int, tuple[str, str]]:
+        """Return the lowest and highest network of each gradient along which networks lie apart."""
+        known = np.isfinite(self.template_[:, 0])
+        members = membership(self.networks, known)
+        order = np.array(network_order(self.networks), dtype=object)[members.any(axis=1)]
+        members = members[members.any(axis=1)]
+        inside = members.any(axis=0)
+        poles = {}
+        for k in range(self.n_components if len(order) > 1 else 0):
+            position = self.template_[known, k]
+            means = network_mean(position, members)
+            rest = (position - means @ members)[inside]
+            chance = (inside.sum() - 1) / max(inside.sum() - len(order), 1)
+            if 1 - chance * rest.var() / position[inside].var() >= MIN_SHARE:
+                poles[k + 1] = (str(order[means.argmin()]), str(order[means.argmax()]))
+        return poles
+
+    def _embed(self, matrix: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return as many of the wanted components as the regions allow, and their eigenvalues."""
+        kept, count = self.kept, min(wanted, len(matrix) - 2)
         while True:
             try:
                 affinity = cosine_affinity(matrix, kept)
-                return diffusion_map(affinity, self.n_components, self.alpha)
+                return diffusion_map(affinity, count, self.alpha)
             except ValueError:
                 if kept >= 1:
                     raise
@@ -182,7 +219,7 @@ class Gradients(Descriptor):
 
     def _signs(self, gradients: np.ndarray, known: np.ndarray) -> np.ndarray:
         largest = np.abs(gradients).argmax(0)
-        signs = np.sign(gradients[largest, np.arange(self.n_components)])
+        signs = np.sign(gradients[largest, np.arange(gradients.shape[1])])
         labels = np.asarray(self.networks, dtype=object)[known]
         sensory, transmodal = np.isin(labels, SENSORY), labels == TRANSMODAL
         if sensory.any() and transmodal.any():

@@ -8,16 +8,16 @@ import numpy as np
 
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import correlation
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.graph_measures import (
+from fmrilm.descriptors.measures.graph import (
     global_efficiency,
     participation,
     proportional_threshold,
     small_worldness,
     weighted_clustering,
 )
-from fmrilm.descriptors.louvain import louvain, modularity
-from fmrilm.descriptors.networks import membership, network_mean, network_order
+from fmrilm.descriptors.measures.louvain import louvain, modularity
+from fmrilm.descriptors.measures.networks import membership, network_mean, network_order
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
 
 GLOBAL = (
     "modularity",
@@ -34,7 +34,9 @@ class Graph(Descriptor):
 
     Measures: ``modularity`` (Louvain), ``global_efficiency``, ``average_clustering`` (Onnela),
     ``mean_participation``, ``small_worldness``; per network ``strength__<network>`` (mean node
-    strength) and ``participation__<network>``, with the atlas's networks as modules.
+    strength) and ``participation__<network>``, with the atlas's networks as modules (regions
+    without a network are one more). Small-worldness is NaN, and not told, where its null does not
+    hold. The text says which edges are kept.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ class Graph(Descriptor):
 
     family = "graph"
     title = "The connectivity graph"
+    in_time = False
     min_rois = 10
     quantities = (
         Quantity(
@@ -120,7 +123,9 @@ class Graph(Descriptor):
         np.fill_diagonal(r, 0)
         weights = proportional_threshold(np.abs(r) if self.absolute else r, self.density)
         members = membership(self.networks, usable)
-        spread = participation(weights, members)
+        outside = 1 - members.sum(axis=0)  # regions without a network count as one more module
+        modules = np.vstack((members, outside)) if outside.any() else members
+        spread = participation(weights, modules)
         partition = louvain(weights, self.resolution, self.random_state)
         overall = (
             modularity(weights, partition, self.resolution),
@@ -145,4 +150,8 @@ class Graph(Descriptor):
                 ends = [*ends, *local[-self.n_told :]]
             if ends:
                 statements.append(Statement("compare", tuple(ends)))
+        if statements:
+            kind = "correlations by |r|" if self.absolute else "positive correlations"
+            edges = f"Edges are the top {100 * self.density:g}% of {kind}."
+            statements.append(Statement("note", text=edges))
         return statements

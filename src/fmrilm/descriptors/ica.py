@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fmrilm.descriptors import spectra
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import correlation, fisher_z
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.group_ica import (
+from fmrilm.descriptors.measures import spectra
+from fmrilm.descriptors.measures.group_ica import (
     group_maps,
     label_components,
     mean_correlation,
     time_courses,
 )
-from fmrilm.descriptors.networks import membership, network_order
+from fmrilm.descriptors.measures.networks import membership, network_order
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
 from fmrilm.errors import InputError
 
 LOCAL = (
@@ -27,6 +27,7 @@ LOCAL = (
     "ica_transients",
     "ica_falff",
 )
+SPECTRAL = ("ica_spectral_ratio", "ica_autocorrelation", "ica_falff")
 # How many networks (pairs) are told of each; of the secondary ones only the furthest of all.
 TOLD = {"ica_amplitude": 3, "ica_spectral_ratio": 2, "ica_falff": 2, "fnc": 3}
 SECONDARY = ("ica_variability", "ica_autocorrelation", "ica_transients")
@@ -55,6 +56,9 @@ class ICA(Descriptor):
         Spatial maps to use instead (NeuroMark's, say, averaged in each region).
     random_state : int
         Of FastICA.
+    filtered : bool
+        Whether the series were filtered in time: the spectral measures then say what the filter
+        did, and are NaN.
 
     Attributes
     ----------
@@ -99,11 +103,13 @@ class ICA(Descriptor):
         n_components: int = 20,
         maps: np.ndarray | None = None,
         random_state: int = 0,
+        filtered: bool = False,
     ) -> None:
         super().__init__(networks, t_r, names)
         self.n_components = n_components
         self.maps = maps
         self.random_state = random_state
+        self.filtered = filtered
 
     def measure_names(self) -> list[str]:
         """Return the names of the measures."""
@@ -153,6 +159,8 @@ class ICA(Descriptor):
                 spectra.falff(frequencies, power),
             )
         )  # (n_local, n_components)
+        if self.filtered:
+            local[[LOCAL.index(name) for name in SPECTRAL]] = np.nan
         share = np.zeros((len(groups), len(courses)))
         for k, group in enumerate(groups):
             share[k, group] = 1 / len(group)
@@ -162,8 +170,9 @@ class ICA(Descriptor):
         between = share @ coupling @ share.T
         between[~present] = between[:, ~present] = np.nan
         pairs = between[np.triu_indices(len(groups), 1)]
+        falff = local[LOCAL.index("ica_falff")]
         overall = coupling[np.triu_indices(len(coupling), 1)].mean()
-        return np.concatenate((by_network.ravel(), pairs, (overall, local[-1].mean())))
+        return np.concatenate((by_network.ravel(), pairs, (overall, falff.mean())))
 
     def choose(self, facts: dict[str, Fact]) -> list[Statement]:
         """Return the furthest networks and pairs, the furthest secondary measure, the means."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from fmrilm.descriptors import spectra
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import correlation, fisher_z
-from fmrilm.descriptors.facts import Fact, Quantity, Statement, measure_name
-from fmrilm.descriptors.region_names import region_names
+from fmrilm.descriptors.measures import spectra
+from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
+from fmrilm.descriptors.text.region_names import region_names
 
 
 @DESCRIPTORS.register("regions")
@@ -17,7 +19,14 @@ class Regions(Descriptor):
 
     Measures, for each region i from 1: ``region_connectivity__r<i>`` (mean Fisher z to all other
     regions) and ``region_falff__r<i>``. The text tells the regions furthest from the training
-    scans. ``names`` gives the anatomical labels. Parameters as in :class:`Descriptor`.
+    scans. ``names`` gives the anatomical labels.
+
+    Parameters
+    ----------
+    networks, t_r, names
+        As in :class:`Descriptor`.
+    filtered : bool
+        Whether the series were filtered in time: fALFF then says what the filter did, and is NaN.
 
     Examples
     --------
@@ -38,6 +47,16 @@ class Regions(Descriptor):
     )
     n_told = 4
 
+    def __init__(
+        self,
+        networks: Sequence[str],
+        t_r: float = 2.0,
+        names: Sequence[str] | None = None,
+        filtered: bool = False,
+    ) -> None:
+        super().__init__(networks, t_r, names)
+        self.filtered = filtered
+
     def measure_names(self) -> list[str]:
         """Return the names of the measures."""
         keys = ("region_connectivity", "region_falff")
@@ -55,7 +74,8 @@ class Regions(Descriptor):
         z = fisher_z(correlation(series[usable]))
         np.fill_diagonal(z, 0)
         values[0, usable] = z.sum(axis=1) / (len(z) - 1)
-        values[1, usable] = spectra.falff(*spectra.power_spectrum(series[usable], self.t_r))
+        if not self.filtered:
+            values[1, usable] = spectra.falff(*spectra.power_spectrum(series[usable], self.t_r))
         return values.ravel()
 
     def choose(self, facts: dict[str, Fact]) -> list[Statement]:

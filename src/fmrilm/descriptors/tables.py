@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmrilm.errors import InputError
+from fmrilm.readers import read_table as read_csv
 
 IDS = ("subject_id", "session_id")
 TEXTS = ("summary_rewritten", "summary")  # the original's rewording, where it has one, comes first
@@ -48,7 +49,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: run `fmrilm describe` first")
-    table = pd.read_csv(path, dtype=dict.fromkeys(IDS, str))
+    table = read_csv(path, ",", remedy="run `fmrilm describe` again", dtype=dict.fromkeys(IDS, str))
     if "subject_id" not in table:
         raise InputError(f"{path} has no column subject_id")
     if "session_id" not in table:

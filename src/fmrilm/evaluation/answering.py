@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmrilm.config import Config
-from fmrilm.evaluation import baselines, controls
-from fmrilm.evaluation.intervals import Answers, differences, estimates, score_samples
-from fmrilm.evaluation.metrics import UNPARSED
+from fmrilm.cohort.splits import EVERYONE
+from fmrilm.config.schema import Config
+from fmrilm.evaluation import controls
+from fmrilm.evaluation.baselines import baselines
+from fmrilm.evaluation.options import EvaluationOptions
 from fmrilm.evaluation.questions import Question, ask, prompts_for
 from fmrilm.evaluation.results import BASELINE, CONTROL, MODEL, Predictor, TaskResult
 from fmrilm.evaluation.scoring import Scorer
-from fmrilm.evaluation.scrutiny import scrutinise
+from fmrilm.evaluation.scrutiny.scrutiny import scrutinise
+from fmrilm.evaluation.verdict import SUMMARY_READER, Prompt, verdict
+from fmrilm.stats.classification import UNPARSED
+from fmrilm.stats.intervals import Answers, differences, estimates, score_samples
 from fmrilm.tasks import build_prompt
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to ask: what `evaluate` passes to each question."""
-
-    split: str = "test"
-    batch_size: int = 32
-    use_allowed_tokens: bool = True
-    free_text: bool = True
-    baselines: str = "standard"  # standard | all | none | names
-    controls: str = "standard"  # standard | all
-    scrutiny: bool = True  # calibration, confounds and fairness
-    n_resamples: int = 2000
-    seed: int = 0
-    head: bool = False  # the head of the model answers, not its words
-    text_model: str | None = None  # encoder for the BERTScore of descriptions
-
-    @property
-    def control_names(self) -> tuple[str, ...]:
-        """The controls that are run."""
-        return controls.EXTENDED if self.controls == "all" else controls.STANDARD
-
-    @property
-    def passes(self) -> int:
-        """How often every scan is gone through, for the progress bar."""
-        return 1 + int(self.free_text) + len(self.control_names) - 1  # shuffles are free
 
 
 def answer_question(
     question: Question,
     config: Config,
     scorer: Scorer,
-    settings: Settings,
+    options: EvaluationOptions,
     advance: Callable[[int], None] = lambda count: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> TaskResult:
@@ -64,29 +41,30 @@ def answer_question(
         Of the run: what stands in the prompt.
     scorer : Scorer
         Of the model on the question's cohort.
-    settings : Settings
+    options : EvaluationOptions
     advance, say : callable
         Told how many scans are done, and what is being done.
     """
     task, kind, prompts = question.task, question.kind, prompts_for(question, config)
 
-    scores = scorer.scores(ask(question, prompts, settings.head), advance=advance)
+    scores = scorer.scores(ask(question, prompts, options.head), advance=advance)
     texts = [""] * len(question.rows)
     parsed = np.full(len(question.rows), kind.unparsed)
-    if settings.free_text:
+    if options.free_text:
         texts = scorer.texts(question.rows, prompts, advance=advance)
         parsed = np.array([kind.parse(task, text) for text in texts])
     answers = {
-        "model": kind.answers(scores, None if settings.use_allowed_tokens else parsed),
-        **baselines.baseline_answers(question, scorer.num_timestamp, settings.baselines, say),
-        **_controls(question, config, prompts, scorer, settings, advance),
+        "model": kind.answers(scores, None if options.use_allowed_tokens else parsed),
+        **_baselines(question, scorer, options, say),
+        **_controls(question, config, prompts, scorer, options, advance),
     }
-    predictors = compare(answers, question, settings)
+    predictors = compare(answers, question, options)
+    prompt = Prompt(len(set(prompts)) > 1, _summary_of(scorer))
     found: dict[str, Any] = {}
     columns: dict[str, Any] = {}
-    if settings.scrutiny:
-        wordings = settings.controls == "all"
-        found, columns = scrutinise(question, scores, config, scorer, settings.head, wordings, say)
+    if options.scrutiny and question.split != EVERYONE:  # nobody is left to calibrate on
+        wordings = options.controls == "all"
+        found, columns = scrutinise(question, scores, config, scorer, options.head, wordings, say)
     cohort = question.cohort
     return TaskResult(
         cohort=cohort.name,
@@ -102,13 +80,46 @@ def answer_question(
         class_counts=question.class_counts,
         labels=kind.describe_labels(task, question.labels),
         predictors=predictors,
-        verdict=controls.verdict(predictors, kind),
-        free_text=_free_text(question, parsed) if settings.free_text else None,
-        answered_by="head" if settings.head else "words",
+        verdict=verdict(predictors, kind, prompt),
+        left_out=_left_out(question, scorer, options),
+        free_text=_free_text(question, parsed) if options.free_text else None,
+        answered_by=options.answered_by,
         scrutiny=found,
+        caveat=cohort.info.caveat,
         predictions=_rows(question, answers["model"], texts, parsed, columns),
         compared=_comparison(question, answers),
     )
+
+
+def _summary_of(scorer: Scorer) -> str:
+    """Return what the model's summary tokens sum up; empty if it has none."""
+    if scorer.summary is None:
+        return ""
+    return "connectivity" if scorer.summary.of_connectivity else "the series"
+
+
+def _baselines(
+    question: Question, scorer: Scorer, options: EvaluationOptions, say: Callable[[str], None]
+) -> dict[str, Answers]:
+    which = options.baselines
+    found = baselines.baseline_answers(question, scorer.num_timestamp, which, say)
+    if scorer.summary is not None and which in ("standard", "all"):
+        found[SUMMARY_READER] = baselines.read_summary(question, scorer.components)
+    return found
+
+
+def _left_out(question: Question, scorer: Scorer, options: EvaluationOptions) -> dict[str, str]:
+    """Return why rows that were asked for are not in the table, by title."""
+    length = min(scorer.num_timestamp, question.cohort.store.shape(int(question.rows[0]))[1])
+    reasons = baselines.left_out(question, length, options.baselines)
+    if scorer.summary is None:
+        without = "the model has no summary tokens"
+        if options.baselines in ("standard", "all"):
+            reasons[SUMMARY_READER] = without
+        reasons[controls.TOKENS_SWAPPED] = f"{without}: it would be the shuffled scan"
+        reasons[controls.SUMMARY_SWAPPED] = without
+    names = {**baselines.titles(question.kind), **controls.TITLES}
+    return {names[name]: reason for name, reason in reasons.items()}
 
 
 def _controls(
@@ -116,7 +127,7 @@ def _controls(
     config: Config,
     prompts: list[str],
     scorer: Scorer,
-    settings: Settings,
+    options: EvaluationOptions,
     advance: Callable[[int], None],
 ) -> dict[str, Answers]:
     """Return the answers without the scan, or with another one, by name."""
@@ -124,33 +135,53 @@ def _controls(
     # Where all are asked the same, a shuffled scan has been scored already: ten shuffles are free.
     n_shuffles = controls.N_SHUFFLES if len(set(prompts)) == 1 else 1
     sources = [
-        controls.shuffle_scans(question.subjects, question.sites, settings.seed + repeat)
+        controls.shuffle_scans(question.subjects, question.sites, options.seed + repeat)
         for repeat in range(n_shuffles)
     ]
     found = {}
-    for name in settings.control_names:
+    for name in options.control_names:
         if name == "shuffled":
-            asked = ask(question, prompts, settings.head)
+            asked = ask(question, prompts, options.head)
             others = [scorer.scores(replace(asked, rows=rows[source])) for source in sources]
             found[name] = kind.answers(np.stack(others))
+            continue
+        if name in controls.SWAPS:
+            if scorer.summary is None:
+                advance(len(rows))
+            else:
+                found[name] = kind.answers(_swapped(name, question, prompts, scorer, options))
+                advance(len(rows))
             continue
         told, way = prompts, name
         if name == "sentence":
             sentence = question.cohort.info.description
             told, way = [build_prompt(question.task, 0, sentence)] * len(rows), "text_only"
-        scores = scorer.scores(ask(question, told, settings.head), way, advance)
+        scores = scorer.scores(ask(question, told, options.head), way, advance)
         found[name] = kind.answers(scores)
     return found
 
 
+def _swapped(
+    name: str, question: Question, prompts: list[str], scorer: Scorer, options: EvaluationOptions
+) -> np.ndarray:
+    """Return the scores (K, n, C) where the tokens, or the summary, are another person's."""
+    asked, rows = ask(question, prompts, options.head), question.rows
+    found = []
+    for repeat in range(controls.n_swaps(len(rows))):
+        others = controls.shuffle_scans(question.subjects, question.sites, options.seed + repeat)
+        pair = (rows[others], rows) if name == controls.TOKENS_SWAPPED else (rows, rows[others])
+        found.append(scorer.scores(replace(asked, rows=pair[0], summary_rows=pair[1])))
+    return np.stack(found)
+
+
 def compare(
-    answers: dict[str, Answers], question: Question, settings: Settings
+    answers: dict[str, Answers], question: Question, options: EvaluationOptions
 ) -> dict[str, Predictor]:
     """Return the scores of every predictor, and how far the model's (``model``) are from them."""
     labels, subjects, kind = question.labels, question.subjects, question.kind
     classes = question.task.candidates
     metrics = kind.metrics(question.task)
-    samples = score_samples(answers, labels, subjects, metrics, settings.n_resamples, settings.seed)
+    samples = score_samples(answers, labels, subjects, metrics)
     names = {"model": "fMRI-LM", **baselines.titles(kind), **controls.TITLES}
     predictors = {}
     for name, answer in answers.items():
@@ -167,6 +198,7 @@ def compare(
             differences(samples["model"], samples[name], labels, subjects, classes),
             test.p_value,
             test.method,
+            test.smallest_p,
         )
     return predictors
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmrilm.data.cohort import Cohort
+from fmrilm.cohort.cohort import Cohort
+from fmrilm.cohort.settings import with_targets
+from fmrilm.cohort.splits import EVERYONE
 from fmrilm.errors import InputError
-from fmrilm.evaluation.answering import Settings, answer_question
-from fmrilm.evaluation.describing import TASK as DESCRIBE
-from fmrilm.evaluation.describing import DescriptionResult, describe_scans
-from fmrilm.evaluation.generations import write_generations
-from fmrilm.evaluation.measured import read_measured
+from fmrilm.evaluation.answering import answer_question
+from fmrilm.evaluation.descriptions.descriptions import TASK as DESCRIBE
+from fmrilm.evaluation.descriptions.descriptions import DescriptionResult, describe_scans
+from fmrilm.evaluation.descriptions.references import read_measured
+from fmrilm.evaluation.descriptions.samples import write_generations
+from fmrilm.evaluation.options import EvaluationOptions
 from fmrilm.evaluation.questions import Question, ask, prompts_for, select, tasks_of
 from fmrilm.evaluation.results import TaskResult
-from fmrilm.evaluation.runs import Run, find_parent, open_cohorts
+from fmrilm.evaluation.resume import ScoreLog, log_path, sources
+from fmrilm.evaluation.runs import Run, find_parent, never_trained_on, open_cohorts
 from fmrilm.evaluation.scoring import Scorer, check_shape
-from fmrilm.evaluation.unfinished import ScoreLog, log_path
+from fmrilm.stats.kinds import NUMBER
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,13 @@ class Plan:
         return {id(cohort): cohort for cohort in found}
 
 
-def make_plan(run: Run, datasets: str | None, asked: list[str], settings: Settings) -> Plan:
+def make_plan(run: Run, options: EvaluationOptions) -> Plan:
     """Return what a run is asked; anything wrong with it is found before a model is loaded.
 
     Parameters
     ----------
     run : Run
-    datasets : str, optional
-    asked : list of str
-        Tasks; ``describe`` has the scans described. Empty: those the run was trained on.
-    settings : Settings
+    options : EvaluationOptions
 
     Raises
     ------
@@ -54,20 +55,41 @@ def make_plan(run: Run, datasets: str | None, asked: list[str], settings: Settin
         If a cohort or its labels do not fit the run or its tasks.
     """
     questions, described = [], []
+    cohorts = open_cohorts(run, options.datasets)
+    run = replace(run, config=with_targets(run.config, cohorts))
     vq = run.config.model.vq_model
+    asked = [name.strip() for name in options.tasks.split(",")] if options.tasks else []
     named = [name for name in asked if name != DESCRIBE]
-    for cohort in open_cohorts(run, datasets):
+    for cohort in cohorts:
+        split = options.scored_split
+        if options.split is None and never_trained_on(run, cohort):
+            split = EVERYONE
+            print(
+                f"{cohort.name}: no stage of {run.folder} was trained on it, all {len(cohort)} "
+                "scans are held out and asked; baselines are fitted on other people in five folds"
+            )
         check_shape(cohort, vq.num_rois, vq.num_timestamp, run.config.data.length)
         if DESCRIBE in asked:
-            read_measured(cohort, run.config.data.desc_type).check(cohort, settings.split)
+            read_measured(cohort, run.config.data.desc_type).check(cohort, options.scored_split)
             described.append(cohort)
         for task in tasks_of(cohort, run.config, named) if named or not asked else ():
-            question = select(cohort, task, settings.split)
+            question = select(cohort, task, split)
             prompts_for(question, run.config)
-            if settings.head:
+            if options.head:
                 _check_head(run, question)
+            if options.per_token and question.kind.how == NUMBER:
+                raise InputError(
+                    f"--normalise compares answers of different lengths, task {task.name!r} asks "
+                    "for a number: leave one of them out"
+                )
             questions.append(question)
     return Plan(run, questions, described)
+
+
+def made_from(plan: Plan, options: EvaluationOptions) -> dict[str, Any]:
+    """Return hashes of all that the results of a plan depend on, and the options."""
+    model = plan.run.folder / "model"
+    return {**sources(model, list(plan.cohorts.values())), "settings": options.of_scores()}
 
 
 def _check_head(run: Run, question: Question) -> None:
@@ -78,70 +100,69 @@ def _check_head(run: Run, question: Question) -> None:
 
 
 def carry_out(
-    plan: Plan, settings: Settings, folder: Path, samples: int
+    plan: Plan, options: EvaluationOptions, folder: Path
 ) -> tuple[list[TaskResult], list[DescriptionResult]]:
     """Return the results of a plan, on questions and on descriptions.
 
     Parameters
     ----------
     plan : Plan
-    settings : Settings
+    options : EvaluationOptions
     folder : path
         Where answers are kept while it goes on, and the sample texts afterwards.
-    samples : int
-        Scans per cohort whose texts are written to ``generations.json``.
     """
     run = plan.run
     points, length = run.config.model.vq_model.num_timestamp, run.config.data.length
     model = run.load_model()
     logs = {
-        key: ScoreLog(log_path(folder, run.folder / "model", cohort.name, cohort.fingerprint()))
+        key: ScoreLog(log_path(folder, run.folder / "model", cohort, points, length))
         for key, cohort in plan.cohorts.items()
     }
+    rule = options.normalise if options.per_token else None
     scorers = {
-        key: Scorer(model, cohort, points, settings.batch_size, logs[key], length)
+        key: Scorer(model, cohort, points, options.batch_size, logs[key], length, rule)
         for key, cohort in plan.cohorts.items()
     }
-    total = sum(len(question.rows) for question in plan.questions) * (settings.passes + 1)
-    total += sum(len(cohort.indices(settings.split)) for cohort in plan.described)
+    total = sum(len(question.rows) for question in plan.questions) * (options.passes + 1)
+    total += sum(len(cohort.indices(options.scored_split)) for cohort in plan.described)
     with _progress(total) as (advance, say):
         say("all questions of each scan")
         for key, scorer in scorers.items():
             of_cohort = [question for question in plan.questions if id(question.cohort) == key]
-            asked = [ask(q, prompts_for(q, run.config), settings.head) for q in of_cohort]
+            asked = [ask(q, prompts_for(q, run.config), options.head) for q in of_cohort]
             scorer.read(asked, advance=advance)
         results = []
         for question in plan.questions:
             say(f"{question.cohort.name} · {question.task.name}")
             scorer = scorers[id(question.cohort)]
-            results.append(answer_question(question, run.config, scorer, settings, advance, say))
+            results.append(answer_question(question, run.config, scorer, options, advance, say))
         say("descriptions")
         described = [
-            describe_scans(scorers[id(cohort)], run.config, settings, advance)
+            describe_scans(scorers[id(cohort)], run.config, options, advance)
             for cohort in plan.described
         ]
         if plan.questions:
-            _write_samples(plan, list(scorers.values()), settings, folder, samples)
+            _write_samples(plan, list(scorers.values()), options, folder)
     for log in logs.values():
         log.remove()
     return results, described
 
 
 def _write_samples(
-    plan: Plan, scorers: list[Scorer], settings: Settings, folder: Path, samples: int
+    plan: Plan, scorers: list[Scorer], options: EvaluationOptions, folder: Path
 ) -> None:
     """Write sample texts of the run, and of the align run it started from."""
     run, length = plan.run, plan.run.config.data.length
     points = run.config.model.vq_model.num_timestamp
     writers = {run.stage: scorers}
     parent = find_parent(run)
-    if samples and parent is not None and parent.stage == "align":
+    if options.samples and parent is not None and parent.stage == "align":
         before = parent.load_model()
         writers[parent.stage] = [
-            Scorer(before, cohort, points, settings.batch_size, length=length)
+            Scorer(before, cohort, points, options.batch_size, length=length)
             for cohort in plan.cohorts.values()
         ]
-    write_generations(folder, writers, run.config, settings.split, samples)
+    write_generations(folder, writers, run.config, options.scored_split, options.samples)
 
 
 @contextmanager

@@ -2,28 +2,27 @@
 
 ``text_only``   the scan is taken out of the prompt
 ``shuffled``    each scan is replaced by one of another person, within the site where possible
+``tokens_swapped``   tokens of another person's scan before its own summary
+``summary_swapped``  its own tokens before the summary of another person's scan
 ``zero``        every region is constantly zero
 ``phase``       each region's Fourier phases are drawn anew: spectra stay, connectivity goes
 ``sentence``    only the cohort's sentence and the question: neither scan nor facts
-A model that reads the scan falls to chance in all of them; one that does not keeps its score.
+A model that reads the scan falls to chance without it; one that does not keeps its score. The two
+swaps tell which part of a scan it reads; a model without summary tokens has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from fmrilm.evaluation.kinds import Kind
-    from fmrilm.evaluation.results import Predictor
-
-STANDARD = ("text_only", "shuffled", "zero")
+TOKENS_SWAPPED, SUMMARY_SWAPPED = SWAPS = ("tokens_swapped", "summary_swapped")
+STANDARD = ("text_only", "shuffled", *SWAPS, "zero")
 EXTENDED = (*STANDARD, "phase", "sentence")
 TITLES = {
     "text_only": "text only",
     "shuffled": "shuffled scan",
+    "tokens_swapped": "tokens swapped",
+    "summary_swapped": "summary swapped",
     "zero": "zero scan",
     "phase": "phases randomised",
     "sentence": "cohort sentence only",
@@ -32,6 +31,12 @@ TITLES = {
 # but not asked for: a blank scan is unlike any scan, and a model may answer it either way.
 DECISIVE = ("text_only", "shuffled")
 N_SHUFFLES = 10
+N_SWAPS, MAX_SWAPPED = 3, 200  # repetitions, as long as they read no more scans than that
+
+
+def n_swaps(count: int) -> int:
+    """Return how often the scans of a question are swapped: each time they are read anew."""
+    return max(1, min(N_SWAPS, MAX_SWAPPED // count))
 
 
 def shuffle_scans(
@@ -101,39 +106,3 @@ def randomise_phases(series: np.ndarray, seed: int) -> np.ndarray:
     if length % 2 == 0:
         phases[:, -1] = 1  # the Nyquist frequency is real
     return np.fft.irfft(spectrum * phases, n=length, axis=1).astype(series.dtype)
-
-
-def verdict(predictors: Mapping[str, Predictor], kind: Kind) -> dict[str, object]:
-    """Return whether the scan adds to the score, and whether the text gives the answer away.
-
-    Parameters
-    ----------
-    predictors : mapping
-        Name -> scores, and how far the model's are from them.
-    kind : Kind
-        Of the answers: which score decides.
-
-    Returns
-    -------
-    dict
-        ``scan_adds``: True, False, or None where it cannot be said; ``leak``: the text alone
-        scores above chance and as well as with the scan; ``text``: in words.
-    """
-    gains = {n: predictors[n].difference[kind.primary] for n in DECISIVE if n in predictors}
-    unknown = [gain for gain in gains.values() if np.isnan(gain.low)]
-    if not gains or unknown:
-        reason = unknown[0].reason if unknown else "no control was run"
-        return {"scan_adds": None, "leak": False, "text": f"cannot be said: {reason}"}
-    worst = min(gains, key=lambda name: gains[name].low)
-    gain = gains[worst]
-    adds = bool(gain.low > 0)
-    words = "the scan adds" if adds else "the scan adds nothing that can be shown:"
-    text = f"{words} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {TITLES[worst]}"
-    alone = predictors["text_only"].metrics[kind.primary]
-    leak = bool(alone.low > kind.chance and gains["text_only"].low <= 0)
-    if leak:
-        text = (
-            f"the text alone scores as well ({kind.primary_title} {alone.value:.3f}): the scan "
-            "adds nothing, look for a leak in the prompt"
-        )
-    return {"scan_adds": adds, "leak": leak, "text": text, "against": worst, **gain.to_dict()}

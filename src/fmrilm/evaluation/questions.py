@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fmrilm.cohort.told import Teller
 from fmrilm.errors import InputError
-from fmrilm.evaluation.kinds import Kind, kind_of
-from fmrilm.evaluation.scoring import HEAD, Asked
+from fmrilm.evaluation.scoring import Asked
+from fmrilm.stats.kinds import HEAD, Kind, kind_of
 from fmrilm.tasks import TASKS, Task, build_prompt
 
 if TYPE_CHECKING:
-    from fmrilm.config import Config
-    from fmrilm.data.cohort import Cohort
+    from fmrilm.cohort.cohort import Cohort
+    from fmrilm.config.schema import Config
 
 NO_SITE = "all"
 
@@ -79,7 +80,7 @@ def select(cohort: Cohort, task: Task, split: str) -> Question:
     try:
         found = [kind.label(task, label) for label in column.iloc[rows]]
     except ValueError as error:
-        raise InputError(f"{cohort.name}: {error}; correct the column {task.column!r}") from None
+        raise InputError(f"{cohort.name}: {error}") from None
     keep = np.array([label is not None for label in found], dtype=bool)
     if not keep.any():
         raise InputError(
@@ -118,12 +119,11 @@ def prompts_for(question: Question, config: Config, variant: int = 0) -> list[st
     columns = config.instruct.add_desc
     if not columns:
         return [build_prompt(question.task, variant, sentence)] * len(question.rows)
-    told = pd.DataFrame({name: question.cohort.labels(name) for name in columns})
-    prompts = []
-    for row in question.rows:
-        facts = {name: value for name, value in told.iloc[row].items() if not pd.isna(value)}
-        prompts.append(build_prompt(question.task, variant, sentence, facts))
-    return prompts
+    teller = Teller(question.cohort, columns, [question.task])
+    return [
+        build_prompt(question.task, variant, sentence, teller.facts(int(row)))
+        for row in question.rows
+    ]
 
 
 def ask(question: Question, prompts: Sequence[str], head: bool = False) -> Asked:

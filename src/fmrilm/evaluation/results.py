@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS, Kind, probability_columns
+from fmrilm.errors import InputError
+from fmrilm.files import check_seal, plain_cells
+from fmrilm.readers import read_json, read_table, reading
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS, Kind, probability_columns
 
+EVALUATE_AGAIN = "run `fmrilm evaluate` again"
 MODEL, BASELINE, CONTROL = "model", "baseline", "control"
 
 
@@ -32,6 +36,8 @@ class Predictor:
         Of the paired test of the two primary scores, two-sided; nan where there is none.
     test : str
         Which test that is.
+    smallest_p : float
+        That the number of people, or of exchanges, allows.
     """
 
     role: str
@@ -40,6 +46,7 @@ class Predictor:
     difference: dict[str, Estimate] = field(default_factory=dict)
     p_value: float = float("nan")
     test: str = ""
+    smallest_p: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into JSON."""
@@ -54,7 +61,11 @@ class Predictor:
             }
         if self.test:
             p_value = None if math.isnan(self.p_value) else round(self.p_value, 6)
-            found["test"] = {"p_value": p_value, "method": self.test}
+            found["test"] = {
+                "p_value": p_value,
+                "smallest_p": round(self.smallest_p, 6),
+                "method": self.test,
+            }
         return found
 
     @classmethod
@@ -68,7 +79,13 @@ class Predictor:
         p_value = test.get("p_value")
         p_value = float("nan") if p_value is None else float(p_value)
         return cls(
-            values["role"], values["title"], metrics, difference, p_value, test.get("method", "")
+            values["role"],
+            values["title"],
+            metrics,
+            difference,
+            p_value,
+            test.get("method", ""),
+            float(test.get("smallest_p", 0.0)),
         )
 
 
@@ -91,8 +108,11 @@ class TaskResult:
     predictors: dict[str, Predictor]
     verdict: dict[str, Any]
     free_text: dict[str, Any] | None
-    answered_by: str = "words"  # or head
+    answered_by: str = "words"  # or head, or words per token
+    left_out: dict[str, str] = field(default_factory=dict)  # rows that are not there -> why
     scrutiny: dict[str, Any] = field(default_factory=dict)  # calibration, confounds, wordings
+    readings: dict[str, Any] = field(default_factory=dict)  # of these test people, see Readings.of
+    caveat: str = ""  # what else may carry the answers, as the cohort says
     predictions: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
     compared: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
 
@@ -122,7 +142,9 @@ class TaskResult:
         return cls(**{**values, "predictors": predictors})
 
 
-def write_results(folder: Path, run: str, results: list[TaskResult]) -> None:
+def write_results(
+    folder: Path, run: str, results: list[TaskResult], made_from: dict[str, Any] | None = None
+) -> None:
     """Write ``metrics.json``, ``controls.json``, ``predictions.csv`` and ``comparison.csv``.
 
     Parameters
@@ -132,9 +154,15 @@ def write_results(folder: Path, run: str, results: list[TaskResult]) -> None:
     run : str
         The run folder, as it was given.
     results : list of TaskResult
+    made_from : dict, optional
+        Hashes of all that the results depend on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {"run": run, "results": [result.to_dict() for result in results]}
+    metrics = {
+        "run": run,
+        "made_from": made_from or {},
+        "results": [result.to_dict() for result in results],
+    }
     _write_json(folder / "metrics.json", metrics)
     controls = [
         {
@@ -152,7 +180,8 @@ def write_results(folder: Path, run: str, results: list[TaskResult]) -> None:
         ("predictions.csv", [result.predictions for result in results]),
         ("comparison.csv", [result.compared for result in results]),
     ):
-        pd.concat(tables, ignore_index=True).to_csv(folder / name, index=False, float_format="%.6f")
+        rows = pd.concat(tables, ignore_index=True)
+        plain_cells(rows).to_csv(folder / name, index=False, float_format="%.6f")
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -175,17 +204,26 @@ def read_results(folder: Path) -> list[TaskResult]:
     ------
     FileNotFoundError
         If the folder holds no evaluation.
+    InputError
+        If it was written by an older version.
     """
     path = folder / "metrics.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: run `fmrilm evaluate` on the run first")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, EVALUATE_AGAIN)
+    with reading(path, EVALUATE_AGAIN):
+        if any("reads_scan" not in values["verdict"] for values in content["results"]):
+            raise InputError(f"{path} was written by an older version: {EVALUATE_AGAIN}")
+    check_seal(folder, EVALUATE_AGAIN)
     ids = {"subject_id": str, "session_id": str, "label": str}
-    predictions = pd.read_csv(folder / "predictions.csv", dtype=ids)
-    compared = pd.read_csv(folder / "comparison.csv", dtype=ids)
+    predictions, compared = (
+        read_table(folder / name, ",", ("cohort", "task"), EVALUATE_AGAIN, dtype=ids)
+        for name in ("predictions.csv", "comparison.csv")
+    )
     results = []
     for values in content["results"]:
-        found = TaskResult.from_dict(values)
+        with reading(path, EVALUATE_AGAIN):
+            found = TaskResult.from_dict(values)
         tables = [
             table[(table["cohort"] == found.cohort) & (table["task"] == found.task)]
             for table in (predictions, compared)

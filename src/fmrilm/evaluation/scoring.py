@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmrilm.data.cohort import check_length
+from fmrilm.cohort.cohort import check_length
+from fmrilm.cohort.reader import ScanReader
 from fmrilm.errors import InputError
 from fmrilm.evaluation.controls import randomise_phases
+from fmrilm.stats.kinds import CHOICE, NUMBER
 
 if TYPE_CHECKING:
-    from fmrilm.data.cohort import Cohort
-    from fmrilm.evaluation.unfinished import ScoreLog
+    from fmrilm.cohort.cohort import Cohort
+    from fmrilm.evaluation.resume import ScoreLog
 
 MAX_ANSWER_TOKENS = 8
+SCORING_RULE = "whole answer, end included"  # in the key of every kept score: they change with it
 Advance = Callable[[int], None]
 
 
@@ -43,22 +46,21 @@ def check_shape(cohort: Cohort, num_rois: int, num_timestamp: int, length: str =
         check_length(cohort, 0, cohort.store.shape(0)[1], num_timestamp, length)
 
 
-CHOICE, NUMBER, HEAD = "choice", "number", "head"
-
-
 @dataclass(frozen=True)
 class Asked:
     """One question about several scans: a prompt for each, the same answers for all.
 
     ``how`` it is answered: ``choice`` (a probability per candidate), ``number`` (the expected
     value, the candidates being numbers) or ``head`` (what the head of the model says: a probability
-    per candidate, or with a head of one output the value).
+    per candidate, or with a head of one output the value). ``summary_rows`` are the scans whose
+    summary the model is shown behind the tokens of ``rows``; None: their own.
     """
 
     rows: np.ndarray
     prompts: Sequence[str]
     candidates: tuple[str, ...]
     how: str = CHOICE
+    summary_rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class _Wanted:
     prompt: str
     candidates: tuple[str, ...]
     how: str
+    summary_row: int | None = None
 
 
 class Scorer:
@@ -83,10 +86,12 @@ class Scorer:
     num_timestamp : int
         Time points the model reads; longer scans are clipped to their start.
     batch_size : int
-    length : str
-        ``data.length`` of the model; ``pad``: shorter scans are padded with masked zeros.
     log : ScoreLog, optional
         Where answers are kept in case the evaluation is interrupted.
+    length : str
+        ``data.length`` of the model; ``pad``: shorter scans are padded with masked zeros.
+    normalise : str, optional
+        As for :meth:`FMRILM.score`.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Scorer:
         batch_size: int = 32,
         log: ScoreLog | None = None,
         length: str = "clip",
+        normalise: str | None = None,
     ) -> None:
         self.model = model
         self.cohort = cohort
@@ -104,31 +110,35 @@ class Scorer:
         self.batch_size = batch_size
         self.log = log
         self.length = length
+        self._rule = SCORING_RULE if normalise is None else f"normalised by {normalise}"
+        self._options = {} if normalise is None else {"normalise": normalise}
+        self.reader = ScanReader(cohort, num_timestamp, length)
         self._known: dict[Hashable, np.ndarray] = {}
-
-    def _scan(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        series, roi_mask = self.cohort.read(int(row))
-        check_length(self.cohort, int(row), series.shape[1], self.num_timestamp, self.length)
-        return series[:, : self.num_timestamp], roi_mask
 
     def batch(self, rows: Sequence[int], kind: str = "scan") -> tuple[Any, Any]:
         """Return scans (B, R, T) and masks, (B, R) or (B, R, T), altered as ``kind`` says."""
+        fmri, mask = (
+            self.reader.batch(rows, randomise_phases)
+            if kind == "phase"
+            else self.reader.batch(rows)
+        )
+        return (fmri.zero_() if kind == "zero" else fmri), mask
+
+    @property
+    def summary(self) -> Any:
+        """What sums up a scan for the model; None if it is shown nothing but tokens."""
+        return getattr(self.model, "summary", None)
+
+    def components(self, rows: np.ndarray) -> np.ndarray:
+        """Return the components (n, C) that the model's summary tokens are made of."""
         import torch
 
-        from fmrilm.data.dataset import pad_scan, stack_masks
-
-        series, masks = zip(*(self._scan(row) for row in rows), strict=True)
-        if kind == "phase":
-            series = tuple(
-                randomise_phases(one, int(row)) for one, row in zip(series, rows, strict=True)
-            )
-        padded = [
-            pad_scan(one, mask, self.num_timestamp) for one, mask in zip(series, masks, strict=True)
-        ]
-        fmri = torch.stack([one for one, _ in padded]).float()
-        if kind == "zero":
-            fmri = torch.zeros_like(fmri)
-        return fmri, stack_masks([mask for _, mask in padded])
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(rows), self.batch_size):
+                fmri, mask = self.batch(rows[start : start + self.batch_size].tolist())
+                found.append(self.summary.scores(fmri, mask).cpu().numpy())
+        return np.concatenate(found)
 
     def probabilities(
         self,
@@ -173,7 +183,10 @@ class Scorer:
         wanted: dict[Hashable, list[_Wanted]] = {}  # by scan
         seen = 0
         for one, its_keys in zip(asked, keys, strict=True):
-            for row, prompt, key in zip(one.rows, one.prompts, its_keys, strict=True):
+            others = [None] * len(one.rows) if one.summary_rows is None else one.summary_rows
+            for row, other, prompt, key in zip(
+                one.rows, others, one.prompts, its_keys, strict=True
+            ):
                 seen += 1
                 if key in self._known:
                     continue
@@ -183,7 +196,8 @@ class Scorer:
                     continue
                 of_scan = wanted.setdefault(key[:2], [])
                 if all(other.key != key for other in of_scan):
-                    of_scan.append(_Wanted(key, int(row), prompt, one.candidates, one.how))
+                    summary = None if other is None else int(other)
+                    of_scan.append(_Wanted(key, int(row), prompt, one.candidates, one.how, summary))
         advance(seen - sum(len(of_scan) for of_scan in wanted.values()))
         alike: dict[Hashable, list[list[_Wanted]]] = {}  # scans of which the same is asked
         for of_scan in wanted.values():
@@ -204,14 +218,22 @@ class Scorer:
             advance(len(column))
 
     def _keys(self, asked: Asked, kind: str) -> list[tuple[Hashable, ...]]:
-        prompts, answers = asked.prompts, (asked.candidates, asked.how)
+        prompts, answers = asked.prompts, (asked.candidates, asked.how, self._rule)
         if kind == "text_only":
             return [(kind, prompt, answers) for prompt in prompts]
         if kind == "zero":  # only which regions are usable is left of the scan
-            scans = [self._scan(row) for row in asked.rows]
-            left = [(mask.tobytes(), series.shape[1]) for series, mask in scans]
+            left = [self._left(int(row)) for row in asked.rows]
             return [(kind, m, p, answers) for m, p in zip(left, prompts, strict=True)]
-        return [(kind, int(r), p, answers) for r, p in zip(asked.rows, prompts, strict=True)]
+        rows: list[Any] = [int(row) for row in asked.rows]
+        if asked.summary_rows is not None:
+            rows = [(row, int(other)) for row, other in zip(rows, asked.summary_rows, strict=True)]
+        return [(kind, row, p, answers) for row, p in zip(rows, prompts, strict=True)]
+
+    def _left(self, row: int) -> tuple[bytes, int, bytes]:
+        """Return what distinguishes a scan of zeros: its masks of regions and time, its length."""
+        series, mask = self.reader.clip(row)
+        kept = self.reader.kept(row)
+        return mask.tobytes(), series.shape[1], b"" if kept is None else kept.tobytes()
 
     def _ask(self, columns: Sequence[Sequence[_Wanted]], kind: str) -> list[np.ndarray]:
         """Return the scores of the questions in ``columns``, each about the same scans."""
@@ -219,14 +241,17 @@ class Scorer:
 
         rows = [one.row for one in columns[0]]
         found: list[Any] = [None] * len(columns)
+        others = [one.summary_row for one in columns[0] if one.summary_row is not None]
         with torch.inference_mode():
-            fmri, mask = (None, None) if kind == "text_only" else self.batch(rows, kind)
+            scan = (None, None) if kind == "text_only" else self.batch(rows, kind)
+            swap = {"summary_scan": self.batch(others)} if others else {}
             choices = [q for q, column in enumerate(columns) if column[0].how == CHOICE]
-            for q, scores in zip(choices, self._choose(columns, choices, fmri, mask), strict=True):
+            chosen = self._choose(columns, choices, scan, swap)
+            for q, scores in zip(choices, chosen, strict=True):
                 found[q] = torch.softmax(scores.double(), dim=-1)
             for q, column in enumerate(columns):
                 if found[q] is None:
-                    found[q] = self._number_or_head(column, fmri, mask)
+                    found[q] = self._number_or_head(column, scan, swap)
         values = [one.cpu().numpy() for one in found]
         for one in values:
             if len(one) != len(rows) or not np.isfinite(one).all():
@@ -234,22 +259,31 @@ class Scorer:
         return values
 
     def _choose(
-        self, columns: Sequence[Sequence[_Wanted]], choices: list[int], fmri: Any, mask: Any
+        self,
+        columns: Sequence[Sequence[_Wanted]],
+        choices: list[int],
+        scan: tuple[Any, Any],
+        swap: dict[str, Any],
     ) -> list[Any]:
         asked = [([one.prompt for one in columns[q]], columns[q][0].candidates) for q in choices]
         if not asked:
             return []
-        if fmri is None:
-            return [self.model.score(None, None, prompts, list(c)) for prompts, c in asked]
-        return self.model.ask(fmri, mask, asked)
+        options = self._options | swap
+        if scan[0] is None:
+            return [
+                self.model.score(None, None, prompts, list(c), **options) for prompts, c in asked
+            ]
+        return self.model.ask(*scan, asked, **options)
 
-    def _number_or_head(self, column: Sequence[_Wanted], fmri: Any, mask: Any) -> Any:
+    def _number_or_head(
+        self, column: Sequence[_Wanted], scan: tuple[Any, Any], swap: dict[str, Any]
+    ) -> Any:
         """Return values (B, 1), or class probabilities (B, C) of a head with several outputs."""
         prompts, candidates = [one.prompt for one in column], column[0].candidates
         if column[0].how == NUMBER:
             values = [float(text) for text in candidates]
-            return self.model.expect(fmri, mask, prompts, values).double()[:, None]
-        output = self.model.classify(fmri, mask, prompts).double()
+            return self.model.expect(*scan, prompts, values, **swap).double()[:, None]
+        output = self.model.classify(*scan, prompts, **swap).double()
         if output.shape[1] == 1:
             return output
         return output[:, : len(candidates)].softmax(dim=-1)

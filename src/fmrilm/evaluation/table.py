@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fmrilm.evaluation.describing import PRIMARY as DIRECTION
-from fmrilm.evaluation.describing import SHOWN as DESCRIBED
-from fmrilm.evaluation.describing import DescriptionResult
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import Kind
+from fmrilm.evaluation.descriptions.descriptions import SHOWN as DESCRIBED
+from fmrilm.evaluation.descriptions.descriptions import DescriptionResult
 from fmrilm.evaluation.results import MODEL, Predictor, TaskResult
+from fmrilm.evaluation.verdict import SENTENCES
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import Kind
 
 LEAK = "scores as well without the scan: look for a leak"
 SYNTHETIC = "SYNTHETIC"
-FEW_SUBJECTS = 30  # below, some intervals hold the truth in less than 93% (docs/evaluation.md)
+FEW_SUBJECTS = 30  # below, intervals of numbers are somewhat too narrow (guide/evaluation.md)
+SHOWN_P = 0.001  # p-values below are not told apart
+STYLES = {True: "green", False: "red", None: "yellow"}  # of a sentence that holds, does not, ...
 WIDTH = 130  # of the table where the output is no terminal
 
 
@@ -31,11 +33,12 @@ def say(estimate: Estimate | None, signed: bool = False) -> str:
     return f"{text} [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
 
 
-def say_p(p_value: float) -> str:
-    """Return "p = 0.012" or "p < 0.001"; empty where there is none."""
+def say_p(p_value: float, smallest: float = 0.0) -> str:
+    """Return "p = 0.016 (smallest possible 0.016)" or "p < 0.001"; empty where there is none."""
     if math.isnan(p_value):
         return ""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    limit = f" (smallest possible {smallest:.3f})" if smallest > SHOWN_P else ""
+    return "p < 0.001" if p_value < SHOWN_P else f"p = {p_value:.3f}{limit}"
 
 
 def heading(result: TaskResult) -> str:
@@ -63,7 +66,7 @@ def rows(result: TaskResult) -> list[list[str]]:
             title(result, name),
             *(say(found.metrics.get(metric)) for metric in kind.shown),
             say(found.difference.get(kind.primary), signed=True),
-            say_p(found.p_value),
+            say_p(found.p_value, found.smallest_p),
         ]
         for name, found in result.predictors.items()
     ]
@@ -72,8 +75,8 @@ def rows(result: TaskResult) -> list[list[str]]:
 def title(result: TaskResult, name: str) -> str:
     """Return the name of a predictor, marked where it shows a leak."""
     found: Predictor = result.predictors[name]
-    if found.role == MODEL and result.answered_by == "head":
-        return f"{found.title}, head"
+    if found.role == MODEL and result.answered_by != "words":
+        return f"{found.title}, {result.answered_by}"
     if name == "text_only" and result.verdict.get("leak"):
         return f"{found.title} ({LEAK})"
     return found.title
@@ -90,13 +93,30 @@ def free_text_line(result: TaskResult) -> str:
     )
 
 
+def sentences(result: TaskResult) -> list[tuple[bool | None, str]]:
+    """Return the sentences of the verdict with whether they hold, and what carries the score."""
+    found = [result.verdict[name] for name in SENTENCES]
+    told = [(one["holds"], one["text"]) for one in found]
+    carried = result.verdict["carried_by"]
+    return [*told, (None, carried)] if carried else told
+
+
+def left_out_line(result: TaskResult) -> str:
+    """Return which rows are not in the table and why, in one line; empty where none is missing."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in result.left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    parts = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
+    return f"not in the table: {'; '.join(parts)}" if parts else ""
+
+
 def interval_note(results: list[TaskResult]) -> str:
     """Return what the intervals are, and a warning where there are few subjects."""
     fewest = min((result.n_subjects for result in results), default=0)
-    note = "95% intervals: bootstrap over subjects."
-    if fewest >= FEW_SUBJECTS:
+    note = "95% intervals over subjects."
+    if fewest >= FEW_SUBJECTS or not any(result.style.is_number for result in results):
         return note
-    return f"{note} With {fewest} subjects they tend to be too narrow: read them as a lower bound."
+    return f"{note} With {fewest} subjects those of r and MAE hold the truth in 91 to 95%."
 
 
 def make_console(stderr: bool = False) -> Any:
@@ -116,9 +136,11 @@ def print_results(results: list[TaskResult], title: str, console: Any = None) ->
         console.print(_table(of_kind, kind, title))
     for result in results:
         name = f"{result.cohort} · {result.task}"
-        if not result.verdict["scan_adds"]:
-            console.print(f"{name}: {result.verdict['text']}", style="red")
-        for warning in result.scrutiny.get("warnings", []):
+        for holds, text in sentences(result):
+            console.print(f"{name}: {text}", style=STYLES[holds])
+        if result.left_out:
+            console.print(f"{name}: {left_out_line(result)}", style="dim")
+        for warning in filter(None, (result.caveat, *result.scrutiny.get("warnings", []))):
             console.print(f"{name}: {warning}", style="yellow")
         if result.free_text:
             console.print(f"{name}: {free_text_line(result)}", style="dim")
@@ -160,20 +182,20 @@ def print_descriptions(results: list[DescriptionResult], title: str, console: An
         about = f"{title}\n{tag}{result.cohort} · describe: {counts}"
         table = Table(title=about, title_justify="left", header_style="bold", show_edge=False)
         table.add_column("text", no_wrap=True)
-        for index, name in enumerate([*DESCRIBED.values(), "model minus this"]):
+        gap = f"model minus this ({DESCRIBED[result.primary]})"
+        for index, name in enumerate([*DESCRIBED.values(), gap]):
             widest = max(len(word) for word in name.split())
             whole = index in (0, len(DESCRIBED))  # cells with an interval
             table.add_column(name, justify="right", min_width=widest, no_wrap=whole)
         for found in result.predictors.values():
             scores = [found.metrics[metric] for metric in DESCRIBED]
             others = ["n/a" if math.isnan(one.value) else f"{one.value:.3f}" for one in scores[1:]]
-            difference = say(found.difference.get(DIRECTION), signed=True)
+            difference = say(found.difference.get(result.primary), signed=True)
             style = "bold" if found.role == MODEL else ""
             table.add_row(found.title, say(scores[0]), *others, difference, style=style)
         console.print(table)
-        if not result.scan_adds:
-            words = "the text is no truer of its own scan than of another's"
-            console.print(f"{result.cohort} · describe: {words}", style="red")
+        text = f"{result.cohort} · describe: {result.verdict}"
+        console.print(text, style=STYLES[result.scan_adds])
 
 
 def _margin(result: TaskResult) -> list[tuple[str, str]]:
@@ -183,9 +205,8 @@ def _margin(result: TaskResult) -> list[tuple[str, str]]:
     if result.synthetic:
         lines.append((SYNTHETIC, "bold yellow"))
     lines.append((f"{result.n_scans} scans, {result.n_subjects} subjects", "dim"))
-    words = {True: "the scan adds", False: "scan adds nothing", None: "scan's worth unknown"}
-    colors = {True: "green", False: "bold red", None: "yellow"}
-    lines.append((words[adds], colors[adds]))
+    words = {True: "reads the scan", False: "no use of the scan", None: "scan's worth unknown"}
+    lines.append((words[adds], STYLES[adds]))
     return [*lines, ("LEAK?", "bold red")] if result.verdict.get("leak") else lines
 
 
@@ -200,10 +221,15 @@ def to_markdown(results: list[TaskResult], title: str) -> str:
         lines.append(f"| {' | '.join(headings)} |")
         lines.append("|" + "---|" * len(headings))
         lines += [f"| {' | '.join(row)} |" for row in rows(result)]
-        mark = "" if result.verdict["scan_adds"] else "**Mind:** "
-        lines += ["", f"{mark}{result.verdict['text']}.", ""]
-        for warning in result.scrutiny.get("warnings", []):
-            lines += [f"**Mind:** {warning}.", ""]
+        lines.append("")
+        for holds, text in sentences(result):
+            mark = "**Mind:** " if holds is False else ""
+            lines += [f"{mark}{text[0].upper()}{text[1:]}.", ""]
+        if result.left_out:
+            line = left_out_line(result)
+            lines += [f"{line[0].upper()}{line[1:]}.", ""]
+        for warning in (result.caveat, *result.scrutiny.get("warnings", [])):
+            lines += [f"**Mind:** {warning}.", ""] if warning else []
         if result.free_text:
             lines += [f"{free_text_line(result)}.", ""]
     return "\n".join(lines)

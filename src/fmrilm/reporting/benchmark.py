@@ -12,20 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fmrilm.data.cohort import Cohort
-from fmrilm.data.parallel import workers
+from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
-from fmrilm.evaluation.baselines import baseline_answers
+from fmrilm.evaluation.baselines.baselines import baseline_answers
 from fmrilm.evaluation.evaluate import evaluate
-from fmrilm.evaluation.intervals import Estimate
 from fmrilm.evaluation.questions import select, tasks_of
-from fmrilm.evaluation.results import TaskResult, read_results
+from fmrilm.evaluation.results import EVALUATE_AGAIN, TaskResult, read_results
+from fmrilm.evaluation.resume import sources
 from fmrilm.evaluation.runs import Run, open_cohorts, open_run
-from fmrilm.evaluation.study import Study, Tokens, prepare_study
+from fmrilm.evaluation.scrutiny.study import Study, Tokens, prepare_study
+from fmrilm.jobs import workers
+from fmrilm.readers import read_json
 from fmrilm.reporting.glance import glance, verdict_tables
 from fmrilm.reporting.report import render
 from fmrilm.reporting.study_view import study_view
 from fmrilm.reporting.task_view import task_view
+from fmrilm.stats.intervals import Estimate
 from fmrilm.tasks import Task
 
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # of data.parallel
@@ -69,7 +71,8 @@ def benchmark(
     jobs : int
         Processes that fit plain models; 0: one per core.
     refresh : bool
-        Evaluate anew; otherwise what lies in ``output`` is used where it is complete.
+        Evaluate anew; otherwise what lies in ``output`` is used where weights, scans, labels and
+        options are the same.
 
     Returns
     -------
@@ -100,7 +103,8 @@ def benchmark(
     parts = []
     for given, run in zip(runs, opened, strict=True):
         scores = folder / run.folder.resolve().name
-        if refresh or not (scores / "metrics.json").is_file():
+        options = {"baselines": baselines, "controls": controls}
+        if refresh or not _is_current(scores, run, open_cohorts(run, datasets), options):
             evaluate(
                 [given],
                 output=str(scores),
@@ -146,6 +150,17 @@ class Clock:
         """Say what was done since the last note."""
         now = time.perf_counter()
         self.seconds[name], self._last = now - self._last, now
+
+
+def _is_current(scores: Path, run: Run, cohorts: list[Cohort], options: dict[str, str]) -> bool:
+    """Return whether results are there, of this model on these scans and labels."""
+    path = scores / "metrics.json"
+    if not path.is_file():
+        return False
+    made_from = read_json(path, EVALUATE_AGAIN).get("made_from", {})
+    settings = made_from.pop("settings", {})
+    same = all(settings.get(name) == value for name, value in options.items())
+    return same and made_from == sources(run.folder / "model", cohorts)
 
 
 def _cores() -> int:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fmrilm.data.cohort import Cohort
-from fmrilm.evaluation.results import TaskResult, read_results
+from fmrilm.cohort.cohort import Cohort
+from fmrilm.evaluation.results import EVALUATE_AGAIN, TaskResult, read_results
 from fmrilm.evaluation.runs import Run, find_parent, open_cohorts, open_run
+from fmrilm.files import check_seal
+from fmrilm.readers import read_file, read_json_lines, reading
 
 NOT_LOSSES = ("epoch", "step", "split", "lr", "seconds")
 STAGE_TITLES = {
@@ -123,11 +125,14 @@ def collect(folder: str | Path) -> Chain:
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not path.is_file():
+        return []
+    check_seal(path.parent, EVALUATE_AGAIN)
+    with reading(path, EVALUATE_AGAIN):
+        return list(json.loads(read_file(path, EVALUATE_AGAIN)))
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    return read_json_lines(path)

@@ -9,9 +9,9 @@ from html import escape
 
 import numpy as np
 
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS, Kind
 from fmrilm.reporting.svg import Frame, Line, number, ticks
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS, Kind
 
 WIDTH, LABELS = 440, 178
 STEP = 13  # pixels from one mark of a row to the next

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS, Kind
 from fmrilm.evaluation.results import BASELINE, Predictor, TaskResult
 from fmrilm.evaluation.table import say
+from fmrilm.evaluation.verdict import best_baseline as name_of_best
 from fmrilm.reporting.svg import ticks
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS, Kind
 
 CLASSES = KINDS["classes"]
 AXES = {"auc": (0.3, 1.0), "r": (-0.4, 1.0)}  # of the small plots, by primary score
@@ -21,6 +22,8 @@ EXPLAINED = {  # what a control takes away
     "text only": "the scan is left out",
     "shuffled scan": "another person's scan, same site",
     "zero scan": "every region constantly zero",
+    "tokens swapped": "another person's tokens, its own summary",
+    "summary swapped": "its own tokens, another person's summary",
     "phases randomised": "spectra stay, timing and connectivity go",
     "cohort sentence only": "the question and where the data are from",
 }
@@ -34,6 +37,7 @@ def glance(result: TaskResult) -> dict[str, Any]:
     shuffled = result.predictors.get("shuffled")
     marks = [("control", shuffled), ("baseline", best), ("model", model)]  # the model on top
     found = [(role, predictor) for role, predictor in marks if predictor is not None]
+    chips = (scan_chip(result), tokens_chip(result), baseline_chip(best, kind))
     return {
         "cohort": result.cohort,
         "task": result.task,
@@ -42,7 +46,7 @@ def glance(result: TaskResult) -> dict[str, Any]:
         "score": model.metrics[kind.primary],
         "best": best,
         "best_score": None if best is None else best.metrics[kind.primary],
-        "chips": [chip for chip in (scan_chip(result), baseline_chip(best, kind)) if chip],
+        "chips": [chip for chip in chips if chip],
         "marks": [mark(role, predictor, kind) for role, predictor in found],
         "words": paragraph(result),
         "warnings": len(result.scrutiny.get("warnings", [])),
@@ -74,13 +78,8 @@ def verdict_tables(sections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 def best_baseline(result: TaskResult) -> Predictor | None:
     """Return the baseline with the highest score on the evaluated scans; None if there is none."""
-    primary = result.style.primary
-    known = [
-        found
-        for found in result.of_role(BASELINE).values()
-        if not math.isnan(found.metrics[primary].value)
-    ]
-    return max(known, key=lambda found: found.metrics[primary].value, default=None)
+    name = name_of_best(result.predictors, result.style)
+    return None if name is None else result.predictors[name]
 
 
 def scan_chip(result: TaskResult) -> tuple[str, str]:
@@ -89,6 +88,14 @@ def scan_chip(result: TaskResult) -> tuple[str, str]:
     if adds is None:
         return UNKNOWN, "worth of the scan unknown"
     return (GOOD, "reads the scan") if adds else (BAD, "no use of the scan shown")
+
+
+def tokens_chip(result: TaskResult) -> tuple[str, str] | None:
+    """Return style and words for what the tokens add to the summary; None without a summary."""
+    adds = result.verdict["tokens_add"]["holds"]
+    if adds is None:
+        return None
+    return (GOOD, "tokens add") if adds else (UNKNOWN, "no gain by its tokens shown")
 
 
 def baseline_chip(best: Predictor | None, kind: Kind = CLASSES) -> tuple[str, str] | None:
@@ -109,7 +116,8 @@ def paragraph(result: TaskResult) -> list[str]:
         return [f"No score: {model.reason}."]
     people = f"{result.n_scans} scans of {result.n_subjects} people it was not trained on"
     found = [f"Asked about {people}, the model has an {kind.primary_title} of {say(model)}."]
-    return [*found, *_scan_sentence(result), *_baseline_sentence(result), *_phase_sentence(result)]
+    found += [*_scan_sentence(result), *_tokens_sentence(result), *_baseline_sentence(result)]
+    return [*found, *_phase_sentence(result)]
 
 
 def _scan_sentence(result: TaskResult) -> list[str]:
@@ -128,6 +136,11 @@ def _scan_sentence(result: TaskResult) -> list[str]:
         None: "Whether it reads the scan cannot be said",
     }[adds]
     return [f"{start}: {numbers}."]
+
+
+def _tokens_sentence(result: TaskResult) -> list[str]:
+    told = [result.verdict["tokens_add"]["text"], result.verdict["carried_by"]]
+    return [f"{text[0].upper()}{text[1:]}." for text in told if text]
 
 
 def _baseline_sentence(result: TaskResult) -> list[str]:

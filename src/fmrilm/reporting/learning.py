@@ -9,10 +9,10 @@ from html import escape
 
 import numpy as np
 
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS, Kind
 from fmrilm.reporting.dotplot import axis_start
 from fmrilm.reporting.svg import Frame, Line, ticks
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS, Kind
 
 SIZE, MARGINS = (470, 290), (44, 10, 118, 38)
 LINE_HEIGHT = 13

@@ -61,7 +61,7 @@ def report(runs: list[str], *, output: str = "report.html", title: str = "") -> 
 
 
 def _chain_view(chain: Chain) -> dict[str, Any]:
-    from fmrilm.models.tokenizer import FMRITokenizer
+    from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
     tokenizer = FMRITokenizer.from_pretrained(chain.tokenizer_folder)
     return {

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmrilm.cohort.reader import ScanReader
+
 if TYPE_CHECKING:
-    from fmrilm.data.cohort import Cohort
+    from fmrilm.cohort.cohort import Cohort
 
 MAX_SCANS = 200
 SHORT = 32  # time points; the scans of a person are joined when they are shorter
@@ -58,7 +60,8 @@ def group_connectivity(cohort: Cohort) -> GroupConnectivity:
 def _correlation(cohort: Cohort, rows: np.ndarray) -> np.ndarray:
     """Return the correlations (R, R) over some scans joined in time; nan for unusable regions."""
     scans = [cohort.read(int(row)) for row in rows]
-    series = np.concatenate([values for values, _ in scans], axis=1)
+    kept = [~cohort.censored(int(row)) for row in rows]
+    series = np.concatenate([v[:, k] for (v, _), k in zip(scans, kept, strict=True)], axis=1)
     usable = np.all([mask for _, mask in scans], axis=0)
     centred = series - series.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1)
@@ -115,17 +118,18 @@ def rebuild(
     """
     import torch
 
+    from fmrilm.tokenizer.masks import region_mask
+
     length = tokenizer.config.num_timestamp
     rows = [row for row in cohort.indices(split) if cohort.store.shape(int(row))[1] >= length]
     if not rows:
         return None
     rows = rows[:MAX_SCANS]
+    reader = ScanReader(cohort, length)
     counts = np.zeros(tokenizer.codebook_size, dtype=int)
     originals, rebuilts, masks = [], [], []
     for start in range(0, len(rows), batch_size):
-        scans = [cohort.read(int(row)) for row in rows[start : start + batch_size]]
-        fmri = torch.from_numpy(np.stack([values[:, :length] for values, _ in scans])).float()
-        mask = torch.from_numpy(np.stack([usable for _, usable in scans]))
+        fmri, mask = reader.batch(rows[start : start + batch_size])
         with torch.inference_mode():
             codes = tokenizer.tokenize(fmri, mask)
             out = tokenizer.reconstruct(fmri, mask)
@@ -133,7 +137,7 @@ def rebuild(
         counts += np.bincount(codes[valid].cpu().numpy(), minlength=len(counts))
         originals.append(fmri.numpy())
         rebuilts.append(out.cpu().numpy())
-        masks.append(mask.numpy())
+        masks.append(region_mask(mask).numpy())
     original, rebuilt, usable = (np.concatenate(part) for part in (originals, rebuilts, masks))
     correlations = np.where(usable, _row_correlation(original, rebuilt), np.nan)
     residual = ((original - rebuilt) ** 2)[usable].sum()

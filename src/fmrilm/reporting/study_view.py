@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fmrilm.evaluation.intervals import Estimate
-from fmrilm.evaluation.kinds import KINDS, Kind
-from fmrilm.evaluation.study import FROZEN, title_of
+from fmrilm.evaluation.scrutiny.study import FROZEN, title_of
 from fmrilm.reporting.dotplot import Mark, Row, dot_plot
 from fmrilm.reporting.learning import Curve, learning_chart
+from fmrilm.stats.intervals import Estimate
+from fmrilm.stats.kinds import KINDS, Kind
 
 STYLES = {"fc": "other", "values": "other", "region_means": "faint", "covariates": "warm"}
 SHORT = {
@@ -31,7 +31,7 @@ def study_view(
     Parameters
     ----------
     found : dict
-        From :meth:`fmrilm.evaluation.study.Study.run`.
+        From :meth:`fmrilm.evaluation.scrutiny.study.Study.run`.
     scores : sequence of (str, Estimate)
         The runs themselves on the same held-out people, marked at the end of the curves.
     """

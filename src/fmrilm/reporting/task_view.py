@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from fmrilm.evaluation.intervals import Estimate, subject_weights
-from fmrilm.evaluation.metrics import UNPARSED, confusion
 from fmrilm.evaluation.results import BASELINE, CONTROL, MODEL, TaskResult, probabilities_of
-from fmrilm.evaluation.table import interval_note, say, say_p, title
+from fmrilm.evaluation.table import interval_note, left_out_line, say, say_p, sentences, title
 from fmrilm.reporting import charts
+from fmrilm.reporting.glance import best_baseline
 from fmrilm.reporting.svg import Line
+from fmrilm.stats.classification import UNPARSED, confusion
+from fmrilm.stats.intervals import Estimate, subject_weights
 
 BAND_RESAMPLES = 300
 STYLES = ("model", "other", "warm", "faint")  # line styles of the style sheet
@@ -29,8 +30,7 @@ def task_view(result: TaskResult) -> dict[str, Any]:
     values = [p.metrics[primary] for p in result.predictors.values()]
     known = [v for e in values for v in (e.value, e.low) if not math.isnan(v)]
     low = min(kind.chance - MARGIN, math.floor(10 * min(known, default=0.0)) / 10)
-    baselines = result.of_role(BASELINE)
-    best = max(baselines.values(), key=lambda p: _or_zero(p.metrics[primary].value), default=None)
+    best = best_baseline(result)
     step = 0.1 if TOP - low < 1 else 0.2
     marks = np.arange(math.ceil(round(low / step, 6)), round(TOP / step) + 1) * step
     return {
@@ -50,6 +50,8 @@ def task_view(result: TaskResult) -> dict[str, Any]:
         "best_baseline": best,
         "best_score": None if best is None else best.metrics[primary],
         "verdict": result.verdict,
+        "sentences": sentences(result),
+        "left_out": left_out_line(result),
         "free_text": result.free_text,
         "note": interval_note([result]),
         "axis": [{"left": _share(t, low), "text": f"{t:.1f}"} for t in marks],
@@ -109,7 +111,7 @@ def scrutiny_view(result: TaskResult) -> dict[str, Any]:
         "gaps": gap_rows(result),
         "alone": alone,
         "residual": Estimate.from_dict({"value": None, **residual}) if residual else None,
-        "warnings": found.get("warnings", []),
+        "warnings": [*filter(None, [result.caveat]), *found.get("warnings", [])],
         "wordings": found.get("wordings"),
     }
 
@@ -130,10 +132,6 @@ def gap_rows(result: TaskResult) -> list[dict[str, Any]]:
     ]
 
 
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
-
-
 def _share(value: float, low: float) -> float:
     return round(100 * (value - low) / (TOP - low), 2)
 
@@ -147,7 +145,7 @@ def _row(result: TaskResult, name: str, shown: tuple[str, str], low: float) -> d
         "score": score,
         "second": predictor.metrics[shown[1]],
         "difference": predictor.difference.get(shown[0]),
-        "p": say_p(predictor.p_value),
+        "p": say_p(predictor.p_value, predictor.smallest_p),
         "dot": None if math.isnan(score.value) else _share(score.value, low),
         "bar": None,
     }

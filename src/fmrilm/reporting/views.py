@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from fmrilm.evaluation.runs import count_readings
+from fmrilm.evaluation.readings import read_readings
 from fmrilm.reporting import charts
 from fmrilm.reporting.collect import Chain, Stage
 from fmrilm.reporting.scans import group_connectivity, rebuild
 
 if TYPE_CHECKING:
-    from fmrilm.data.cohort import Cohort
+    from fmrilm.cohort.cohort import Cohort
 
 
 def run_view(chain: Chain) -> dict[str, Any]:
@@ -32,7 +32,9 @@ def run_view(chain: Chain) -> dict[str, Any]:
         "texts": join_stages(chain.generations),
         "config": config,
         "model": model_facts(chain),
-        "readings": count_readings(chain.run),
+        "readings": max(
+            len(read_readings(cohort, [chain.run.folder]).entries) for cohort in chain.cohorts
+        ),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -37,6 +38,9 @@ class Task:
     values : tuple of float
         The numbers that can be answered in a regression task, ascending. The predicted value is
         their mean under the model's probabilities, so it is not bound to this grid.
+    wording : mapping, optional
+        ``question``, ``paraphrases``, and ``statement`` (number) or ``statements`` by class; None:
+        those of ``prompts/<name>.json``.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Task:
     kind: str = "binary"
     reveals: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
+    wording: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -66,8 +71,12 @@ class Task:
 
     @property
     def questions(self) -> list[str]:
-        """The question, then its paraphrases, from ``prompts/<name>.json``."""
-        return load_questions(self.name)
+        """The question, then its paraphrases."""
+        return [self._words["question"], *self._words["paraphrases"]]
+
+    @property
+    def _words(self) -> Mapping[str, Any]:
+        return _load(self.name) if self.wording is None else self.wording
 
     def class_index(self, label: Any) -> int | None:
         """Return the position of a label among the candidates; None if it is missing.
@@ -76,7 +85,7 @@ class Task:
 
         Raises
         ------
-        ValueError
+        InputError
             If the label is none of the task's.
         """
         if is_missing(label):
@@ -85,29 +94,38 @@ class Task:
             return self._nearest(label)
         text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
         if text not in self.answers:
-            raise ValueError(f"task {self.name}: label {text!r} is none of {self.classes}")
+            raise InputError(
+                f"task {self.name}: column {self.column} holds {text!r}, which is none of "
+                f"{', '.join(self.classes)}: correct participants.tsv, or map the codes with "
+                f"values: {{{self.column}: {{...}}}} in the cohort's YAML and prepare it again"
+            )
         return self.classes.index(text)
 
     def _nearest(self, label: Any) -> int:
-        number = float(label)
+        try:
+            number = float(label)
+        except ValueError:
+            number = math.nan
         if not self.values[0] - 1 <= number <= self.values[-1] + 1:
-            raise ValueError(
-                f"task {self.name}: label {label!r} is outside {self.values[0]:g} to "
-                f"{self.values[-1]:g}"
+            wrong = f"outside {self.values[0]:g} to {self.values[-1]:g}"
+            raise InputError(
+                f"task {self.name}: column {self.column} holds {str(label)!r}, "
+                f"{'no number' if math.isnan(number) else wrong}: correct participants.tsv, or "
+                f"name the code for a missing value with missing: {{{self.column}: [...]}} in the "
+                "cohort's YAML and prepare it again"
             )
         return min(range(len(self.values)), key=lambda i: abs(self.values[i] - number))
 
     def statement(self, class_index: int) -> str:
         """Return the sentence that says the answer, for open-ended reports."""
-        content = _load(self.name)
         if self.values:
-            return content["statement"].format(value=self.candidates[class_index])
-        return content["statements"][self.classes[class_index]]
+            return self._words["statement"].format(value=self.candidates[class_index])
+        return self._words["statements"][self.classes[class_index]]
 
     def parse_statement(self, text: str) -> int | None:
         """Return the class that a report states; None if it states none or several."""
         if self.values:
-            before, after = _load(self.name)["statement"].split("{value}")
+            before, after = self._words["statement"].split("{value}")
             pattern = re.escape(before) + r"(-?\d+(?:\.\d+)?)" + re.escape(after)
             numbers = [float(number) for number in re.findall(pattern, text)]
             inside = [n for n in numbers if self.values[0] <= n <= self.values[-1]]
@@ -127,18 +145,6 @@ class Task:
 
 
 TASKS: Registry[Task] = Registry("task")
-
-
-def load_questions(name: str) -> list[str]:
-    """Return the wordings of a task, the base question first.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the task has no prompt file.
-    """
-    content = _load(name)
-    return [content["question"], *content["paraphrases"]]
 
 
 @cache

@@ -6,10 +6,12 @@ template of its language model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
-from fmrilm.config import SCAN_MARK
+from fmrilm.config.schema import SCAN_MARK
 from fmrilm.errors import InputError
 from fmrilm.tasks.base import Task
 
@@ -82,9 +84,21 @@ def _context(cohort_sentence: str, facts: Mapping[str, Any]) -> list[str]:
     if cohort_sentence:
         parts.append(cohort_sentence)
     if facts:
-        told = "; ".join(f"{name}: {value}" for name, value in facts.items())
+        told = "; ".join(f"{name}: {word_fact(value)}" for name, value in facts.items())
         parts.append(f"Known about the participant: {told}.")
     return parts
+
+
+def word_fact(value: Any) -> str:
+    """Return a fact as it stands in every prompt, whatever type its column was read as.
+
+    A column of whole numbers becomes one of floats as soon as one is missing, or as it stands
+    beside a column of floats: a whole number is written without a decimal point.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+        number = float(str(value))  # of a float32 its own digits, not those of its nearest float64
+        return str(int(number)) if number.is_integer() else repr(number)
+    return str(value)
 
 
 def check_facts(task: Task, facts: Mapping[str, Any]) -> None:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmrilm.config import Config, load_config, save_config
-from fmrilm.data.cohort import Cohort
+from fmrilm.cohort.checksums import edited
+from fmrilm.cohort.cohort import Cohort, read_info
+from fmrilm.cohort.original import find_cohort
+from fmrilm.cohort.settings import described, known_state, with_targets
+from fmrilm.config.flags import read_flags
+from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.errors import InputError
-from fmrilm.flags import read_flags
+from fmrilm.lineage.trained_on import check_scaling
+from fmrilm.progress import is_first_process, say
 from fmrilm.registry import suggest
-from fmrilm.training.runs import find_run, read_lineage, write_lineage
+from fmrilm.run_record import find_parent, is_run, read_lineage
+from fmrilm.tasks import declare
+from fmrilm.training.runs import (
+    check_base,
+    check_same_run,
+    check_unused,
+    clear_run,
+    find_run,
+    write_lineage,
+)
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
-    from fmrilm.training.trainer import Objective
+    from fmrilm.training.objective import Objective
 
 STAGES = ("tokenizer", "align", "instruct")
 
@@ -32,6 +45,7 @@ def train_stage(
     output: Path | None = None,
     init: Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Train one stage and return its run folder.
 
@@ -48,7 +62,15 @@ def train_stage(
     init : Path
         Run folder of the stage before: a tokenizer for align, a model for instruct.
     resume : bool
-        Go on from the last checkpoint of the run folder.
+        Go on from the last checkpoint of the run folder, with its options where none are
+        given; only ``train.*`` may change.
+    overwrite : bool
+        Delete the run that is in the folder: model, checkpoints, log, evaluation.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, or the one to resume had other options or data.
 
     Examples
     --------
@@ -56,7 +78,8 @@ def train_stage(
     fmrilm train align -c configs/vit_tiny.yaml -o runs/align --init runs/tok train.epochs=10
     fmrilm train instruct -c configs/vit_tiny.yaml -o runs/inst --init runs/align --resume
     """
-    from fmrilm.training.parallel import check_start
+    from fmrilm.training.distributed import check_start
+    from fmrilm.training.options import settle
     from fmrilm.training.trainer import train
 
     if stage not in STAGES:
@@ -65,38 +88,82 @@ def train_stage(
     output = _folder(output or paths.get("output"), "-o")
     init_given = init or paths.get("init")
     parent = None if init_given is None else find_run(Path(init_given))
+    if resume and overwrite:
+        raise InputError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    lineage: dict[str, Any] = {}
     if resume:
-        files = [output / "config.yaml"]
         lineage = read_lineage(output)
-        parent = None if lineage["parent"] is None else Path(lineage["parent"])
+        _check_resumed(lineage, stage, parent)
+        parent = parent or find_parent(lineage)
     else:
-        files = [*(config or []), *([Path(paths["config"])] if "config" in paths else [])]
-    settings = load_config(files, pairs)
+        if not (overwrite and (output / "lineage.json").is_file()):
+            check_unused(output)
+        if overwrite and parent is not None and parent.resolve() == output.resolve():
+            raise InputError(f"{output} is what --init starts from: train into another folder")
+    files = [*(config or []), *([Path(paths["config"])] if "config" in paths else [])]
+    settings, unused = settle(stage, files, pairs, parent, output if resume else None)
+    for sentence in unused:
+        say(sentence)
     check_start(settings.train)
-    cohorts = open_cohorts(settings)
+    declare(settings, replace=True)
+    cohorts = open_cohorts(settings, [output, *([] if parent is None else [parent])])
+    settings = with_targets(settings, cohorts)
+    if resume:
+        check_same_run(output, lineage, settings, cohorts)
+    sources = [path for path in (parent, output if resume else None) if path is not None]
+    for source in sources:
+        for cohort in cohorts:
+            check_scaling(read_lineage(source)["cohorts"], cohort, source)
     for cohort in cohorts:
-        print(summarise(cohort))
+        say(summarise(cohort))
     _quiet_transformers()
     objective, train_loader, val_loader = _builder(stage)(settings, cohorts, parent)
-    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+    if resume:
+        check_base(lineage, objective.base)
+    if is_first_process():  # of several processes one writes
         output.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            clear_run(output)
+            lineage["run"] = write_lineage(output, stage, parent, cohorts, objective.base)
         save_config(settings, output / "config.yaml")
-        write_lineage(output, stage, parent, cohorts)
-    train(objective, train_loader, settings.train, output, val_loader, resume)
+    run_id = str(lineage.get("run", ""))
+    train(objective, train_loader, settings.train, output, val_loader, resume, run_id)
     return output
+
+
+def _check_resumed(lineage: dict[str, Any], stage: str, parent: Path | None) -> None:
+    """Raise :class:`InputError` if a run is resumed as another stage, or from another parent."""
+    if lineage["stage"] != stage:
+        raise InputError(f"the run to resume is of stage {lineage['stage']}, not {stage}")
+    if parent is None:
+        return
+    same = str(parent.resolve()) == lineage["parent"] or is_run(parent, lineage.get("parent_run"))
+    if not same:
+        raise InputError(
+            f"the run to resume started from {lineage['parent']}, --init is {parent}: leave it out"
+        )
 
 
 def rebuild_objective(run: Path) -> Objective:
     """Return the objective of a run folder as it was before training, to read a checkpoint into."""
     lineage = read_lineage(run)
-    parent = None if lineage["parent"] is None else Path(lineage["parent"])
+    parent = find_parent(lineage)
     config = load_config([run / "config.yaml"])
     _quiet_transformers()
-    return _builder(lineage["stage"])(config, open_cohorts(config), parent)[0]
+    declare(config)
+    cohorts = open_cohorts(config, [run, *([] if parent is None else [parent])])
+    return _builder(lineage["stage"])(config, cohorts, parent)[0]
 
 
-def open_cohorts(config: Config) -> list[Cohort]:
+def open_cohorts(config: Config, runs: Sequence[Path] = ()) -> list[Cohort]:
     """Return the cohorts of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    runs : sequence of path
+        The run folder and its parent's, in which our files lie about cohorts that are not ours to
+        write to.
 
     Raises
     ------
@@ -105,7 +172,12 @@ def open_cohorts(config: Config) -> list[Cohort]:
     """
     if not config.data.dataset_dir:
         raise InputError("no cohort given: add data.dataset_dir=[folder] or --dataset_dir folder")
-    cohorts = [Cohort(folder, config.data.norm) for folder in config.data.dataset_dir]
+    cohorts = []
+    for given in config.data.dataset_dir:
+        folder = find_cohort(given)
+        state = known_state(folder, read_info(folder).name, config.data.state_dir, runs)
+        cohorts.append(Cohort(folder, config.data.norm, state=state))
+        cohorts[-1].info = described(cohorts[-1].info, config)
     names = [cohort.name for cohort in cohorts]
     if len(set(names)) < len(names):
         raise InputError(f"two cohorts have the same name, see cohort.yaml: {', '.join(names)}")
@@ -120,7 +192,7 @@ def open_cohorts(config: Config) -> list[Cohort]:
 
 
 def summarise(cohort: Cohort, at_most: int = 500) -> str:
-    """Return how many scans a cohort trains on, and which regions are masked in them.
+    """Return how many scans a cohort trains on, which regions are masked, which scans were edited.
 
     Only the first ``at_most`` training scans are read.
     """
@@ -128,12 +200,20 @@ def summarise(cohort: Cohort, at_most: int = 500) -> str:
     masks = np.stack([cohort.read(int(i))[1] for i in train[:at_most]])
     synthetic = " (SYNTHETIC)" if cohort.info.synthetic else ""
     text = f"{cohort.name}{synthetic}: {len(train)} training and {len(val)} validation scans"
+    text = "; ".join([text, *cohort.notes])
     scans = int((~masks).any(1).sum())
     if scans:
         regions = int((~masks).any(0).sum())
         text += (
             f"; {regions} of {masks.shape[1]} regions constant or absent in "
             f"{scans} of {len(masks)} scans looked at: masked"
+        )
+    changed = edited(cohort.store)
+    if changed:
+        text += (
+            f"; {len(changed)} scans differ from what was written into the store (edited since, or "
+            f"damaged), the first is {cohort.store.subjects[changed[0]]} "
+            f"{cohort.store.sessions[changed[0]]}"
         )
     return text
 
@@ -147,21 +227,21 @@ def build_tokenizer_stage(
     """Return objective and loaders of stage 1."""
     import torch
 
-    from fmrilm.data.collate import collate_scans
-    from fmrilm.models.alignment import embed_descriptions, embed_words
-    from fmrilm.models.lm import load_language_model
-    from fmrilm.models.ngrams import NgramEmbedder
-    from fmrilm.models.text import TextEncoder
-    from fmrilm.models.tokenizer import FMRITokenizer, build_tokenizer
-    from fmrilm.training.loaders import (
-        descriptions_of,
+    from fmrilm.lm.alignment import embed_descriptions, embed_words
+    from fmrilm.lm.language_models import identify, load_language_model
+    from fmrilm.lm.ngrams import NgramEmbedder
+    from fmrilm.lm.text import TextEncoder
+    from fmrilm.tokenizer.tokenizer import FMRITokenizer, build_tokenizer
+    from fmrilm.training.data.collate import collate_scans
+    from fmrilm.training.data.loaders import (
         make_dataset,
         make_loader,
         split_rows,
+        stage_descriptions,
         start_loader,
         training_texts,
     )
-    from fmrilm.training.tokenizer import TokenizerObjective
+    from fmrilm.training.stages.tokenizer import TokenizerObjective
 
     torch.manual_seed(config.train.seed)
     tokenizer = (
@@ -176,23 +256,24 @@ def build_tokenizer_stage(
         if is_new:
             tokenizer = tokenizer.for_atlas(centroids, atlas.name)
         tokenizer.set_centroids(centroids, atlas.name)
-    embeddings, language_model, ngrams, words, texts = None, None, None, None, []
+    embeddings, language_model, base, ngrams, words = None, None, None, None, None
     rows = {split: split_rows(cohorts, split) for split in ("train", "val")}
     if config.tokenizer.clip_weight > 0:
         lm, text_tokenizer = load_language_model(config.model.lm, training_texts(config, cohorts))
-        if config.model.lm.base_model == "tiny":
+        base = identify(lm, config.model.lm.base_model)
+        if base.name == "tiny":
             language_model = (lm, text_tokenizer)
-        for split in rows:
-            for cohort in cohorts:
-                texts += descriptions_of(config, cohort, split)
+        texts = stage_descriptions(config, cohorts)
+        of_train = [text for text in texts[: len(rows["train"])] if text]
         text = TextEncoder(text_tokenizer, config.model.vq_model.num_tokens)
         if config.tokenizer.text_tower == "ngrams":
-            ngrams = NgramEmbedder().fit(texts[: len(rows["train"])])
+            ngrams = NgramEmbedder().fit(of_train)
             embeddings = ngrams.embed(texts)
         else:
             embeddings = embed_descriptions(lm, text, texts, pooling=config.tokenizer.text_pooling)
+        embeddings[[not text for text in texts]] = torch.nan  # no description: no pair
         if config.tokenizer.domain_weight > 0:
-            words = embed_words(lm, text, texts[: len(rows["train"])])
+            words = embed_words(lm, text, of_train)
     objective = TokenizerObjective(
         tokenizer,
         config.tokenizer,
@@ -203,7 +284,7 @@ def build_tokenizer_stage(
         len(rows["train"]),
     )
 
-    objective.ngrams = ngrams
+    objective.base, objective.ngrams = base, ngrams
 
     def collate(offset: int) -> Callable:
         def make(items: Sequence) -> dict[str, Any]:
@@ -221,7 +302,7 @@ def build_tokenizer_stage(
 
 
 def _builder(stage: str) -> Callable:
-    from fmrilm.training.language import build_align_stage, build_instruct_stage
+    from fmrilm.training.stages.language import build_align_stage, build_instruct_stage
 
     builders = {
         "tokenizer": build_tokenizer_stage,

@@ -24,12 +24,19 @@ from accelerate import Accelerator
 from torch import nn
 
 from fmrilm.errors import InputError
+from fmrilm.files import check_seal, files_in, write_seal
+from fmrilm.readers import check_types, read_json, reading
 
 if TYPE_CHECKING:
-    from fmrilm.training.trainer import State
+    from fmrilm.training.objective import State
 
 DEEPSPEED = "deepspeed"
 PROGRESS = "progress.json"
+_REMEDY = "restore the checkpoint, or train anew with --overwrite"
+_PROGRESS = {
+    "epoch": int, "step": int, "best_loss": int | float, "best_epoch": int, "run": str,
+    "processes": int,
+}  # fmt: skip
 
 
 def save_checkpoint(
@@ -55,6 +62,8 @@ def save_checkpoint(
         _write_json(partial / PROGRESS, where)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        names = [name for name in files_in(partial) if not name.startswith(DEEPSPEED)]
+        write_seal(partial, names)
         os.replace(partial, final)
         for older in folder.glob("epoch-*"):
             if older != final:
@@ -72,11 +81,18 @@ def load_checkpoint(
     Raises
     ------
     InputError
-        If the checkpoint is DeepSpeed's and there are more or fewer processes now.
+        If the checkpoint is of another run, or DeepSpeed's and there are more or fewer processes.
     """
-    where = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+    where = read_json(path / PROGRESS, _REMEDY)
+    check_types(where, _PROGRESS, path / PROGRESS, _REMEDY)
+    check_seal(path, _REMEDY)
+    if where.get("run", "") != state.run:
+        raise InputError(
+            f"{path} is the checkpoint of another run that was in this folder before: start anew "
+            "with --overwrite"
+        )
     same = where.pop("processes") == accelerator.num_processes
-    state.__dict__.update(where)
+    state.__dict__.update({name: where[name] for name in asdict(state)})
     with_deepspeed = accelerator.state.deepspeed_plugin is not None
     if with_deepspeed != (path / DEEPSPEED).is_dir() or (with_deepspeed and not same):
         raise InputError(
@@ -96,25 +112,26 @@ def load_checkpoint(
 def load_weights(path: Path, objective: nn.Module, optimizer: Any = None) -> None:
     """Read the weights of a DCP checkpoint, and the optimizer's state, whoever wrote it."""
     import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
+    from fmrilm.training.checkpoint_reader import CheckpointPlanner, CheckpointReader
+
     found = _state(objective, optimizer)
-    # What no loss has reached so far has no optimizer state in the file.
-    planner = DefaultLoadPlanner(allow_partial_load=True)
-    with _alone_or_not() as alone:
-        dcp.load(found, checkpoint_id=path, planner=planner, no_dist=alone)
-    set_state_dict(
-        objective,
-        [] if optimizer is None else optimizer,
-        model_state_dict=found["model"],
-        optim_state_dict=found.get("optimizer", {}),
-        options=StateDictOptions(ignore_frozen_params=True, strict=False),
-    )
+    with reading(path, _REMEDY), _named_cause(), _alone_or_not() as alone:
+        reader, planner = CheckpointReader(path), CheckpointPlanner()
+        dcp.load(found, storage_reader=reader, planner=planner, no_dist=alone)
+        set_state_dict(
+            objective,
+            [] if optimizer is None else optimizer,
+            model_state_dict=found["model"],
+            optim_state_dict=found.get("optimizer", {}),
+            options=StateDictOptions(ignore_frozen_params=True, strict=False),
+        )
 
 
 def merge_checkpoint(path: Path, objective: nn.Module) -> None:
     """Read the weights of a checkpoint, sharded or not, into an objective in one process."""
+    check_seal(path, _REMEDY)
     if not (path / DEEPSPEED).is_dir():
         load_weights(path, objective)
         return
@@ -131,12 +148,27 @@ def merge_checkpoint(path: Path, objective: nn.Module) -> None:
     objective.load_state_dict(weights, strict=False)
 
 
-def latest_checkpoint(folder: Path) -> Path:
-    """Return the last complete checkpoint of a folder."""
-    found = sorted(folder.glob("epoch-*"))
-    if not found:
-        raise InputError(f"{folder} holds no checkpoint to resume from: leave out --resume")
-    return found[-1]
+def latest_checkpoint(folder: Path, instead: str = "") -> Path:
+    """Return the last complete checkpoint of a folder.
+
+    Parameters
+    ----------
+    folder : path
+    instead : str
+        What the user can do if there is none; by default what helps who wants to resume.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    checkpoints = sorted(folder.glob("epoch-*"))
+    if not checkpoints:
+        instead = instead or (
+            "leave out --resume (and add --overwrite if it holds anything else of a run)"
+        )
+        raise InputError(f"{folder} holds no checkpoint: {instead}")
+    return checkpoints[-1]
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -164,6 +196,17 @@ def _state(objective: nn.Module, optimizer: Any) -> dict[str, Any]:
 
 
 @contextmanager
+def _named_cause() -> Iterator[None]:
+    """Raise what went wrong in a process instead of torch's error, which only names the process."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as error:
+        raise next(iter(error.failures.values()))[0] from error
+
+
+@contextmanager
 def _alone_or_not() -> Iterator[bool]:
     """Give whether there is one process only, and keep torch from warning that there is."""
     with warnings.catch_warnings():
@@ -184,13 +227,14 @@ def _random_state() -> dict[str, Any]:
 
 
 def _set_random_state(path: Path) -> None:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    torch.set_rng_state(torch.tensor(found["torch"], dtype=torch.uint8))
-    version, keys, gauss = found["python"]
-    random.setstate((version, tuple(keys), gauss))
-    np.random.set_state(tuple(found["numpy"]))  # noqa: NPY002
-    if "cuda" in found and torch.cuda.is_available():
-        torch.cuda.set_rng_state(torch.tensor(found["cuda"], dtype=torch.uint8))
+    found = read_json(path, _REMEDY)
+    with reading(path, _REMEDY):
+        torch.set_rng_state(torch.tensor(found["torch"], dtype=torch.uint8))
+        version, keys, gauss = found["python"]
+        random.setstate((version, tuple(keys), gauss))
+        np.random.set_state(tuple(found["numpy"]))  # noqa: NPY002
+        if "cuda" in found and torch.cuda.is_available():
+            torch.cuda.set_rng_state(torch.tensor(found["cuda"], dtype=torch.uint8))
 
 
 def _write_json(path: Path, value: Any) -> None:

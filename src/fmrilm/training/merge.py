@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-from fmrilm.config import load_config, save_config
+from fmrilm.config.schema import load_config, save_config
 from fmrilm.errors import InputError
-from fmrilm.training.runs import find_run, read_lineage
+from fmrilm.lineage.trained_on import SEEN_FILE, TRAINED_ON_FILE
+from fmrilm.run_record import read_lineage, write_record
+from fmrilm.training.runs import find_run
 
 
 def merge(run: Path, *, output: Path, checkpoint: bool = False) -> Path:
@@ -38,8 +39,8 @@ def merge(run: Path, *, output: Path, checkpoint: bool = False) -> Path:
         return _from_checkpoint(run, output)
     import dataclasses
 
-    from fmrilm.models.adapters import merge_lora
-    from fmrilm.models.fmrilm import FMRILM
+    from fmrilm.lm.adapters import merge_lora
+    from fmrilm.lm.fmrilm import FMRILM
 
     folder = find_run(run)
     model = merge_lora(FMRILM.from_pretrained(folder / "model"))
@@ -55,7 +56,8 @@ def _from_checkpoint(run: Path, output: Path) -> Path:
     from fmrilm.training.checkpoints import latest_checkpoint, merge_checkpoint
     from fmrilm.training.trainer import CHECKPOINTS
 
-    path = latest_checkpoint(run / CHECKPOINTS)
+    instead = "give the folder of a run that was trained with --save_ckpt (train.save_ckpt=true)"
+    path = latest_checkpoint(run / CHECKPOINTS, instead)
     objective = rebuild_objective(run)
     merge_checkpoint(path, objective)
     output.mkdir(parents=True)
@@ -66,8 +68,8 @@ def _from_checkpoint(run: Path, output: Path) -> Path:
 
 def _say_where_from(folder: Path, output: Path) -> Path:
     lineage = read_lineage(folder) | {"merged_from": str(folder.resolve())}
-    (output / "lineage.json").write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-    for name in ("log.jsonl", "trained_on.tsv"):
+    write_record(output, lineage)
+    for name in ("log.jsonl", TRAINED_ON_FILE, SEEN_FILE):
         if (folder / name).is_file():
             shutil.copy(folder / name, output / name)
     return output

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +21,24 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fmrilm.config import TrainConfig
+from fmrilm.config.schema import TrainConfig
 from fmrilm.errors import InputError
+from fmrilm.files import replacing
+from fmrilm.readers import check_types, read_json_lines
 from fmrilm.training.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
     replace_folder,
     save_checkpoint,
 )
-from fmrilm.training.parallel import Exporter, is_sharded, make_accelerator, shard
+from fmrilm.training.distributed import Exporter, is_sharded, make_accelerator, shard
+from fmrilm.training.objective import Objective, State
 from fmrilm.training.progress import Show, training_progress
+from fmrilm.training.runs import TRACKED, forget_results
 
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
-
-
-class Objective(nn.Module):
-    """The losses of one stage over the networks it trains."""
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``loss``, and whatever else should be logged, by name; all scalars."""
-        raise NotImplementedError
-
-    def export(self, folder: Path) -> None:
-        """Write the trained model so that ``from_pretrained`` reads it."""
-        raise NotImplementedError
-
-
-@dataclass
-class State:
-    """Where training stands; saved and restored with the checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    best_loss: float = math.inf
-    best_epoch: int = 0
+_Batch = Mapping[str, Tensor]
 
 
 def train(
@@ -61,6 +48,7 @@ def train(
     output_dir: Path,
     val_loader: DataLoader | None = None,
     resume: bool = False,
+    run_id: str = "",
 ) -> None:
     """Train an objective and export its best epoch to ``output_dir/model``.
 
@@ -76,22 +64,25 @@ def train(
     resume : bool
         Go on from the checkpoint; on a CPU the result is that of an uninterrupted run, bit by bit.
         With more or fewer processes than before it goes on with other random numbers.
+    run_id : str
+        Written into the checkpoints; only those of the same run are resumed from.
 
     Raises
     ------
     InputError
-        If there is nothing to resume from, or the loss stops being a number.
+        If there is nothing to resume from, or only the checkpoint of another run, or the loss stops
+        being a number.
     """
     accelerator = make_accelerator(config, output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if config.tracker is not None:
-        accelerator.init_trackers("fmrilm", config=asdict(config))
+        accelerator.init_trackers(TRACKED, asdict(config), tracker_options(config))
     set_seed(config.seed)
     exporter = Exporter(objective, is_sharded(accelerator, config))
     network, optimizer, train_loader = _prepare(accelerator, objective, train_loader, config)
     if val_loader is not None:
         val_loader = accelerator.prepare(val_loader)
-    state, checkpoints = State(), output_dir / CHECKPOINTS
+    state, checkpoints = State(run=run_id), output_dir / CHECKPOINTS
     if resume:
         path = latest_checkpoint(checkpoints)
         load_checkpoint(accelerator, path, network, optimizer, state)
@@ -99,12 +90,14 @@ def train(
             _forget_later_epochs(output_dir / LOG, state.epoch)
     elif accelerator.is_main_process:
         (output_dir / LOG).unlink(missing_ok=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
     with training_progress(accelerator.is_main_process, config.epochs, len(train_loader)) as show:
         while state.epoch < config.epochs:
             started = time.perf_counter()
             train_loader.set_epoch(state.epoch)  # type: ignore[attr-defined]
-            means = _train_epoch(accelerator, network, optimizer, train_loader, config, state, show)
+            spread = network, optimizer, train_loader
+            means = _train_epoch(accelerator, objective, spread, config, state, show)
             state.epoch += 1
             rows = [("train", means.reduce(accelerator))]
             if val_loader is not None:
@@ -117,6 +110,7 @@ def train(
                 exporter.collect(network, accelerator)
                 if accelerator.is_main_process:
                     replace_folder(output_dir / "model", exporter.write)
+                    forget_results(output_dir)
             due = state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs
             if config.save_ckpt and due:
                 save_checkpoint(accelerator, checkpoints, network, optimizer, state)
@@ -143,32 +137,75 @@ def _prepare(
 
 def _train_epoch(
     accelerator: Accelerator,
-    objective: nn.Module,
-    optimizer: Any,
-    loader: DataLoader,
+    objective: Objective,
+    spread: tuple[Any, Any, DataLoader],
     config: TrainConfig,
     state: State,
     show: Show,
 ) -> _Means:
-    objective.train()
+    """Train one epoch; ``spread`` is what :func:`_prepare` made of the objective."""
+    network, optimizer, loader = spread
+    network.train()
     means = _Means()
-    total = math.ceil(len(loader) / config.gradient_accumulation_steps) * config.epochs
-    for batch in loader:
+    steps = config.gradient_accumulation_steps
+    total = math.ceil(len(loader) / steps) * config.epochs
+    for batches in _windows(loader, steps):
         # Before the backward pass: DeepSpeed takes its step there.
         set_learning_rate(optimizer, config.lr * learning_rate_factor(state.step, total, config))
-        with accelerator.accumulate(objective):
-            losses = objective(batch)
-            _check_finite(losses["loss"], state)
-            accelerator.backward(losses["loss"])
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(objective.parameters(), config.grad_clip)
-            optimizer.step()
-            optimizer.zero_grad()
-        if accelerator.sync_gradients:
-            state.step += 1
-        means.add(losses, len(batch["position"]))
+        for i, (batch, shares) in enumerate(_share(accelerator, objective, batches)):
+            accelerator.sync_gradients = i == len(batches) - 1
+            waits = nullcontext() if accelerator.sync_gradients else accelerator.no_sync(network)
+            with waits:
+                losses = network(batch)
+                _check_finite(losses["loss"], state)
+                # accelerate and DeepSpeed divide by the steps; the shares have done so.
+                accelerator.backward(accelerator.gradient_accumulation_steps * shares(losses))
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(network.parameters(), config.grad_clip)
+                optimizer.step()
+                optimizer.zero_grad()
+            means.add(losses, len(batch["position"]))
+        state.step += 1
         show(state.epoch, means.values())
     return means
+
+
+def _windows(loader: Iterable[_Batch], steps: int) -> Iterator[list[_Batch]]:
+    """Yield the batches that share an update; the last ones of an epoch may be fewer."""
+    batches = iter(loader)
+    while window := list(islice(batches, steps)):
+        yield window
+
+
+def _share(
+    accelerator: Accelerator, objective: Objective, batches: list[_Batch]
+) -> Iterator[tuple[_Batch, Callable[[Mapping[str, Tensor]], Tensor]]]:
+    """Yield batches with what makes of their losses their share of the loss of all of them.
+
+    Every part of the loss is a mean over targets, of which batches hold unequally many: the mean of
+    the batches' means is not the mean over all. Each is therefore weighted by its share of the
+    targets of all batches and processes.
+    """
+    if len(batches) * accelerator.num_processes == 1:
+        yield batches[0], lambda losses: losses["loss"]
+        return
+    weights, world = objective.weights, accelerator.num_processes
+    prepared = [objective.prepare(batch) for batch in batches]
+    counts = torch.stack(
+        [torch.stack([count[name].float() for name in weights]) for _, count in prepared]
+    ).to(accelerator.device)
+    total = counts.sum(0)
+    if world > 1:
+        total = accelerator.reduce(total)
+    factors = torch.tensor(list(weights.values()), device=counts.device) * counts * world
+    # (batches, parts); gradients are averaged over processes
+    factors = factors / total.clamp_min(1)
+    for (batch, _), row in zip(prepared, factors, strict=True):
+        yield batch, partial(_weighted_sum, names=list(weights), factors=row)
+
+
+def _weighted_sum(losses: Mapping[str, Tensor], names: Sequence[str], factors: Tensor) -> Tensor:
+    return torch.stack([f * losses[n] for f, n in zip(factors, names, strict=True)]).sum()
 
 
 def set_learning_rate(optimizer: Any, value: float) -> None:
@@ -192,13 +229,28 @@ def validate(objective: nn.Module, loader: DataLoader, accelerator: Accelerator)
 
 
 def learning_rate_factor(step: int, total: int, config: TrainConfig) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then one cosine to the end."""
-    warmup = max(1, round(config.warmup * total))
+    """Return the share of the peak learning rate: linear warm-up, then one cosine to the end.
+
+    With ``train.schedule`` a straight line to the end, or no change.
+    """
+    share = round(config.warmup * total)
+    warmup = max(1, share if config.warmup_steps is None else min(config.warmup_steps, total))
     if step < warmup:
         return (step + 1) / warmup
+    if config.schedule == "constant":
+        return 1.0
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    floor = config.min_lr / config.lr
+    floor = config.lowest_lr / config.lr
+    if config.schedule == "linear":
+        return floor + (1 - floor) * (1 - progress)
     return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def tracker_options(config: TrainConfig) -> dict[str, dict[str, str]]:
+    """Return what the tracker is started with: the run's name, where it has one."""
+    if config.tracker_run is None or config.tracker not in ("wandb", "trackio"):
+        return {}
+    return {config.tracker: {"name": config.tracker_run}}
 
 
 class _Means:
@@ -270,6 +322,9 @@ def _log(
 
 def _forget_later_epochs(path: Path, epoch: int) -> None:
     """Drop what was logged after the checkpoint was written."""
-    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    kept = [line for line in rows if json.loads(line)["epoch"] <= epoch]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    rows = read_json_lines(path, "delete it: it is begun again") if path.exists() else []
+    for row in rows:
+        check_types(row, {"epoch": int}, path)
+    kept = [json.dumps(row) for row in rows if row["epoch"] <= epoch]
+    with replacing(path) as partial:
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -1,0 +1,6 @@
+"""As in the original; docs/guide/coming-from-fmri-lm.md says what it does here."""
+
+from fmrilm.cli.compat import main
+
+if __name__ == "__main__":
+    main("eval_zeroshot")

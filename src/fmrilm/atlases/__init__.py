@@ -1,0 +1,1 @@
+"""Parcellations: their regions, and the label images they come from."""

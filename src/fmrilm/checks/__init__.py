@@ -1,0 +1,1 @@
+"""`fmrilm doctor` and `fmrilm audit`: faults and leaks, each with a remedy."""

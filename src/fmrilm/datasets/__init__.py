@@ -1,0 +1,1 @@
+"""Cohorts that are made here: the real demo cohorts, synthetic people, folds."""

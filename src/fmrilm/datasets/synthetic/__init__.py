@@ -1,0 +1,1 @@
+"""Synthetic cohorts with planted effects of known size."""

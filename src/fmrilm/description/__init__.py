@@ -1,0 +1,1 @@
+"""`fmrilm describe`: the text descriptors of a cohort."""

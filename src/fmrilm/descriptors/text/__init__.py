@@ -1,0 +1,1 @@
+"""From measures to sentences, and from sentences back to claims."""

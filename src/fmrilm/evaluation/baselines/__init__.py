@@ -1,0 +1,1 @@
+"""Plain models fitted on the same people."""

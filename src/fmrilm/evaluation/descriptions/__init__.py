@@ -1,0 +1,1 @@
+"""Generated descriptions, scored against what was measured."""

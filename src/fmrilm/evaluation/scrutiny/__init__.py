@@ -1,0 +1,1 @@
+"""The closer look at a score: confounds, groups, other splits."""

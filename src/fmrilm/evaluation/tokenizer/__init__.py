@@ -1,0 +1,1 @@
+"""What the tokens of a stage-1 run keep of a scan."""

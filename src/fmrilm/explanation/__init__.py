@@ -1,0 +1,1 @@
+"""`fmrilm explain`: which regions and networks an answer rests on."""

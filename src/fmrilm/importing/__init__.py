@@ -1,0 +1,1 @@
+"""Released checkpoints of the original as run folders of this package."""

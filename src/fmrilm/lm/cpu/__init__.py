@@ -1,0 +1,1 @@
+"""Forward passes that keep less memory on CPUs."""

@@ -1,0 +1,327 @@
+"""FMRILM: fMRI tokenizer -> projection -> causal language model (fMRI-LM, arXiv 2511.21760).
+
+Tensor letters: B scans, P prompts per scan, C candidates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fmrilm.config.schema import ModelConfig, read_model_config
+from fmrilm.errors import InputError
+from fmrilm.files import check_seal, files_in, write_seal
+from fmrilm.lm.adapters import add_lora
+from fmrilm.lm.answer_tree import answer_log_probabilities
+from fmrilm.lm.codes import write_codes
+from fmrilm.lm.decoding import (
+    OnText,
+    Prefix,
+    continue_text,
+    extend,
+    greedy,
+    prefill,
+    sampler,
+)
+from fmrilm.lm.language_models import (
+    RETRAIN,
+    BaseModel,
+    identify,
+    load_language_model,
+    reload_language_model,
+    save_language_model,
+)
+from fmrilm.lm.reader import FMRIReader, Scan
+from fmrilm.lm.text import without_scan
+from fmrilm.readers import reading
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
+from fmrilm.weights import load_exactly
+
+
+class FMRILM(FMRIReader):
+    """A language model that is asked about scans, saved and loaded.
+
+    Parameters are those of :class:`FMRIReader`; make one with :func:`build_fmrilm` or
+    :meth:`from_pretrained`.
+    """
+
+    base: BaseModel | None = None  # what the language model was before any training here
+
+    # Answering -----------------------------------------------------------------------------------
+
+    def prefill(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        prompts: Sequence[str],
+        summary_scan: Scan | None = None,
+    ) -> Prefix:
+        """Read prompts once; see :func:`fmrilm.lm.decoding.prefill`."""
+        return prefill(self, fmri, roi_mask, prompts, summary_scan)
+
+    def extend(self, prefix: Prefix, ids: Tensor) -> Tensor:
+        """Read more text after a prefix; see :func:`fmrilm.lm.decoding.extend`."""
+        return extend(self, prefix, ids)
+
+    @torch.no_grad()
+    def score(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        normalise: str | None = None,
+        summary_scan: Scan | None = None,
+    ) -> Tensor:
+        """Return the log-probability of every candidate answer, shape (B * P, C).
+
+        Of the whole answer and its end, as training maximises it: their softmax over candidates is
+        the probability of each, given that it is one of them.
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T), or None
+            None: the prompt alone, without the scan.
+        roi_mask : Tensor of bool, shape (B, R), or None
+        prompts : sequence of B * P str
+            With :data:`SCAN_MARK` where the scan stands (:func:`fmrilm.with_scan`); P for the first
+            scan, then P for the second and so on. A scan is read once for all its prompts.
+        candidates : sequence of C str
+        normalise : str, optional
+            ``length``: per token, without the end; see
+            :func:`fmrilm.lm.answer_tree.answer_log_probabilities`.
+        summary_scan : (Tensor, Tensor), optional
+            Scans and masks whose summary stands in place of that of ``fmri``.
+
+        Raises
+        ------
+        InputError
+            If a prompt has not exactly one place for its scan.
+        """
+        prefix = self.prefill(fmri, roi_mask, prompts, summary_scan)
+        return answer_log_probabilities(self, prefix, candidates, normalise)
+
+    @torch.no_grad()
+    def ask(
+        self,
+        fmri: Tensor,
+        roi_mask: Tensor | None,
+        questions: Sequence[tuple[str | Sequence[str], Sequence[str]]],
+        normalise: str | None = None,
+        summary_scan: Scan | None = None,
+    ) -> list[Tensor]:
+        """Return the scores (B, C) of several questions about the same scans, each read once.
+
+        Parameters
+        ----------
+        fmri : Tensor, shape (B, R, T)
+        roi_mask : Tensor of bool, shape (B, R), or None
+        questions : sequence of (prompt, candidates)
+            The prompt is one for all scans, or one per scan.
+        normalise : str, optional
+        summary_scan : (Tensor, Tensor), optional
+            As for :meth:`score`.
+        """
+        asked = [
+            [prompt] * len(fmri) if isinstance(prompt, str) else prompt for prompt, _ in questions
+        ]
+        for prompts in asked:
+            if len(prompts) != len(fmri):
+                raise InputError(
+                    f"{len(prompts)} prompts for {len(fmri)} scans: give one for all, or one each"
+                )
+        in_turn = [prompt for of_scan in zip(*asked, strict=True) for prompt in of_scan]
+        prefix = self.prefill(fmri, roi_mask, in_turn, summary_scan)
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for q, (_, candidates) in enumerate(questions):  # the same answers are scored together
+            groups.setdefault(tuple(candidates), []).append(q)
+        scores: dict[int, Tensor] = {}
+        for candidates, asking in groups.items():
+            rows = [scan * len(questions) + q for scan in range(len(fmri)) for q in asking]
+            table = answer_log_probabilities(self, prefix, candidates, normalise, rows)
+            table = table.view(len(fmri), len(asking), -1)
+            scores |= {q: table[:, i] for i, q in enumerate(asking)}
+        return [scores[q] for q in range(len(questions))]
+
+    def expect(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        prompts: Sequence[str],
+        values: Sequence[float],
+        summary_scan: Scan | None = None,
+    ) -> Tensor:
+        """Return the expected value of a number the model is asked for, shape (B * P,).
+
+        The mean of ``values`` under the probabilities of writing each of them, as :meth:`score`
+        gives them.
+        """
+        numbers = [format(value, "g") for value in values]
+        logp = self.score(fmri, roi_mask, prompts, numbers, summary_scan=summary_scan)
+        return logp.softmax(-1) @ torch.tensor(list(values), dtype=logp.dtype, device=self.device)
+
+    def classify(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        prompts: Sequence[str],
+        summary_scan: Scan | None = None,
+    ) -> Tensor:
+        """Return what the head says after the prompts, (B, num_classes) (``use_cls_head``).
+
+        Log-probabilities of the classes; with one output a value, in the units of the labels.
+        Without a scan (None) the prompts alone are read.
+        """
+        if fmri is None:
+            prompts = [without_scan(prompt) for prompt in prompts]
+        batch = self.text.batch([self.text.prompt_ids(prompt) for prompt in prompts])
+        with torch.no_grad(), self.last_states() as states:
+            self.read(
+                batch["input_ids"].to(self.device),
+                batch["attention_mask"].to(self.device),
+                None if fmri is None else self.project(fmri, roi_mask, None, summary_scan),
+                roi_mask,
+                logits_to_keep=1,
+                use_cache=False,
+            )
+            output = self.head_output(states[0][:, -1])
+        if self.config.lm.num_classes == 1:
+            return output * self.value_scale[1] + self.value_scale[0]
+        return output.log_softmax(-1)
+
+    def generate(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        prompts: Sequence[str],
+        max_new_tokens: int = 64,
+        do_sample: bool = False,
+        allowed: Sequence[str] | None = None,
+        on_text: OnText | None = None,
+    ) -> list[str]:
+        """Return one continuation per prompt; greedy, or sampled with the configured settings.
+
+        Parameters
+        ----------
+        fmri, roi_mask, prompts
+            As for :meth:`score`.
+        max_new_tokens : int
+        do_sample : bool
+        allowed : sequence of str, optional
+            The only answers that may be given. Chosen is a whole one, by its score: the best, or
+            with ``do_sample`` one drawn.
+        on_text : callable, optional
+            Called after every token with the new piece of each row's text, of ``allowed`` answers
+            once.
+        """
+        if allowed is not None and not allowed:
+            raise InputError("no answer is allowed: name at least one, or leave out `allowed`")
+        prefix = self.prefill(fmri, roi_mask, prompts)
+        choose = self._chooser(do_sample)
+        if allowed is None:
+            return continue_text(self, prefix, max_new_tokens, choose, on_text)
+        with torch.no_grad():
+            chosen = choose(answer_log_probabilities(self, prefix, allowed))
+        texts = [allowed[index] for index in chosen.tolist()]
+        if on_text is not None:
+            on_text(texts)
+        return texts
+
+    def generate_scan(self, descriptions: Sequence[str], do_sample: bool = False) -> Tensor:
+        """Return series (B, R, T) that fit descriptions: codes by the LM, decoded by the tokenizer.
+
+        They are what a model trained with ``align.text2fmri_weight`` makes of the text, no
+        measurement.
+        """
+        with torch.no_grad():
+            codes = write_codes(self, descriptions, self._chooser(do_sample))
+            return self.tokenizer.decode_indices(codes)
+
+    def _chooser(self, do_sample: bool) -> Callable[[Tensor], Tensor]:
+        lm = self.config.lm
+        return sampler(lm.temperature, lm.top_k, lm.top_p) if do_sample else greedy
+
+    # Files ---------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config, language model, and everything around it (safetensors and JSON)."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        save_language_model(self.lm, self.text.text_tokenizer, folder / "lm", self.base)
+        state = {
+            name: value.contiguous()
+            for name, value in self.state_dict().items()
+            if not name.startswith(("lm.", "tokenizer."))
+        }
+        save_file(state, folder / "bridge.safetensors")
+        config = json.dumps(dataclasses.asdict(self.config), indent=2)
+        (folder / "config.json").write_text(config, encoding="utf-8")
+        # the weights of the language model have a hash of their own in its weights.json
+        write_seal(folder, [name for name in files_in(folder) if name != "lm/model.safetensors"])
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> FMRILM:
+        """Read what :meth:`save_pretrained` wrote, adapters included; in evaluation mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no model.
+        InputError
+            If a weight is missing, unknown or changed.
+        """
+        folder = Path(folder)
+        if not (folder / "bridge.safetensors").is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no model: make one with `fmrilm train align` or `instruct`"
+            )
+        config = read_model_config(folder / "config.json", ("vq_model", "lm"))
+        tokenizer = FMRITokenizer.from_pretrained(folder / "tokenizer")
+        with reading(folder / "lm", RETRAIN):
+            lm, text_tokenizer, base = reload_language_model(config.lm, folder / "lm")
+        with reading(folder, RETRAIN):
+            model = cls(config, tokenizer, lm, text_tokenizer)
+        model.base = base
+        load_exactly(model, folder / "bridge.safetensors", without=("lm.", "tokenizer."))
+        check_seal(folder, RETRAIN)
+        return model.eval()
+
+
+def build_fmrilm(
+    config: ModelConfig,
+    tokenizer: FMRITokenizer,
+    texts: Sequence[str] = (),
+    lm_folder: Path | None = None,
+) -> FMRILM:
+    """Return a new model around a trained tokenizer, with LoRA if the configuration says so.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    tokenizer : FMRITokenizer
+    texts : sequence of str
+        What the built-in language model's text tokenizer is trained on.
+    lm_folder : Path, optional
+        Where the language model lies, if stage 1 made it.
+    """
+    source = config.lm
+    if lm_folder is not None:
+        source = dataclasses.replace(source, base_model=str(lm_folder))
+    lm, text_tokenizer = load_language_model(source, texts)
+    base = identify(lm, config.lm.base_model)
+    if config.lm.freeze_llm:
+        lm.requires_grad_(False)
+    if config.lm.peft_tune:
+        lm = add_lora(lm, config.lm)
+    config = dataclasses.replace(config, vq_model=tokenizer.config)
+    model = FMRILM(config, tokenizer, lm, text_tokenizer)
+    model.base = base
+    return model

@@ -1,0 +1,58 @@
+"""What the functions of this folder ask of a model that reads scans: a type without an import."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor
+
+from fmrilm.config.schema import ModelConfig
+from fmrilm.lm.text import TextEncoder
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
+
+Scan: TypeAlias = tuple[Tensor, Tensor | None]  # series (B, R, T) and mask, (B, R) or (B, R, T)
+
+
+class ScanReader(Protocol):
+    """A language model behind scan tokens: :class:`fmrilm.lm.fmrilm.FMRILM` is one.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    tokenizer : FMRITokenizer
+    text : TextEncoder
+    lm : PreTrainedModel or PeftModel
+    """
+
+    config: ModelConfig
+    tokenizer: FMRITokenizer
+    text: TextEncoder
+    lm: Any
+    projector: Any
+    roi_embed: Any
+    start_embed: Any
+    cls_head: Any
+    dropout: Any
+    summary: Any
+
+    @property
+    def device(self) -> Any:
+        """Where the weights are."""
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`fmrilm.lm.reader.FMRIReader`."""
+
+    def project(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`fmrilm.lm.reader.FMRIReader`."""
+
+    def last_states(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`fmrilm.lm.reader.FMRIReader`."""
+
+    def code_logits(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`fmrilm.lm.reader.FMRIReader`."""
+
+    def text_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`fmrilm.lm.reader.FMRIReader`."""
+
+    def prepare_activations(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`fmrilm.lm.reader.FMRIReader`."""

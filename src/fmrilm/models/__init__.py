@@ -1,1 +1,0 @@
-"""Networks; they know neither data nor tasks."""

@@ -1,0 +1,1 @@
+"""`fmrilm prepare`: from files of scans to a cohort folder."""

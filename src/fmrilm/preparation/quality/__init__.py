@@ -1,0 +1,1 @@
+"""`qc.html`: the quality of a prepared cohort."""

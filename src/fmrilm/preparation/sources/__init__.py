@@ -1,0 +1,1 @@
+"""Files of scans: finding them, and reading each format as region series."""

@@ -1,0 +1,1 @@
+"""Series in time: repetition time, resampling, non-steady-state volumes."""

@@ -1,0 +1,1 @@
+"""The known studies: their names, phenotypes and published tables."""

@@ -1,0 +1,1 @@
+"""Tables as people keep them: text, people, columns, families, events, HDF5."""

@@ -1,0 +1,3 @@
+"""The fMRI tokenizer: encoder, quantizers, decoder."""
+
+from fmrilm.tokenizer import titok as titok  # registers itself

@@ -1,0 +1,1 @@
+"""From cohort folders to batches."""

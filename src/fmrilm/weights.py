@@ -1,0 +1,99 @@
+"""Weights on disk: read exactly, or refused; and a hash that tells two sets of weights apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fmrilm.errors import InputError
+from fmrilm.readers import reading
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return a hash of names, shapes and values of weights.
+
+    Values count as float32: half precision on disk is read as that, bit for bit the same numbers.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        value = value.float() if value.is_floating_point() else value
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        with reading(path, "restore it, or train again"):
+            state = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}): restore it, or train again") from None
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(
+                f"{path}: the weight {name} holds values that are no numbers: restore it, or train "
+                "again with a lower train.lr"
+            )
+    return state
+
+
+def check_names(path: Path, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` unless weights of the same names and shapes are wanted and there.
+
+    Parameters
+    ----------
+    path : Path
+        Where they were read from.
+    wanted, there : mapping of str to Tensor
+    """
+    for problem, names in (
+        ("lacks", set(wanted) - set(there)),
+        ("has, unknown to the model,", set(there) - set(wanted)),
+        (
+            "has in another shape",
+            {n for n in set(wanted) & set(there) if wanted[n].shape != there[n].shape},
+        ),
+    ):
+        if names:
+            first = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise InputError(
+                f"{path} {problem} {len(names)} of the weights ({first}): it is damaged, or of "
+                "another version; restore it, or train again"
+            )
+
+
+def load_exactly(module: nn.Module, path: Path, without: tuple[str, ...] = ()) -> None:
+    """Read all weights of a module from a safetensors file.
+
+    Parameters
+    ----------
+    module : nn.Module
+    path : Path
+    without : tuple of str
+        Beginnings of the names of weights that are kept elsewhere.
+
+    Raises
+    ------
+    InputError
+        If a weight is missing, unknown or of another shape.
+    """
+    state = read_weights(path)
+    own = {n: v for n, v in module.state_dict().items() if not n.startswith(without)}
+    check_names(path, own, state)
+    module.load_state_dict(state, strict=not without)
