@@ -22,8 +22,7 @@ from fmrilm.lm.cpu.attention import use_segments
 from fmrilm.lm.cpu.lean import make_lean
 from fmrilm.lm.interface import Scan
 from fmrilm.lm.logits import is_linear, linear_cross_entropy
-from fmrilm.lm.projector import build_projector
-from fmrilm.lm.scan_summary import ScanSummary
+from fmrilm.lm.scan_summary import ScanSummary, build_projector
 from fmrilm.lm.text import IGNORED, SCAN_ID, TextEncoder, check_places
 from fmrilm.tokenizer.masks import attention_bias, positions
 from fmrilm.tokenizer.tokenizer import FMRITokenizer

@@ -23,6 +23,15 @@ from fmrilm.tokenizer.masks import pair_mask, sample_mask
 MODES = 100  # q: spatial modes that are kept before components are sought
 
 
+def build_projector(kind: str, scan_dim: int, width: int) -> nn.Sequential:
+    """Layers from a scan's tokens to the width of the language model."""
+    if kind == "linear":  # as in the original
+        return nn.Sequential(nn.Linear(scan_dim, width), nn.GELU())
+    return nn.Sequential(
+        nn.LayerNorm(scan_dim), nn.Linear(scan_dim, width), nn.GELU(), nn.Linear(width, width)
+    )
+
+
 class ScanSummary(nn.Module):
     """Turn scans into ``count`` tokens of the language model.
 
