@@ -28,6 +28,7 @@ from fmrilm.datasets.synthetic.signal import group_covariance
 from fmrilm.description.describe import describe
 from fmrilm.description.measure import Scans
 from fmrilm.descriptors import DESCRIPTORS
+from fmrilm.descriptors.measures.communities import louvain, modularity
 from fmrilm.descriptors.measures.diffusion import align, cosine_affinity, diffusion_map
 from fmrilm.descriptors.measures.graph import (
     binary_efficiency,
@@ -35,7 +36,6 @@ from fmrilm.descriptors.measures.graph import (
     proportional_threshold,
     weighted_clustering,
 )
-from fmrilm.descriptors.measures.louvain import louvain, modularity
 from fmrilm.descriptors.text.claims import parse_claims
 from fmrilm.descriptors.text.verify import make_lexicon
 

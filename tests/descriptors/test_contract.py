@@ -125,3 +125,32 @@ def test_wrong_number_of_regions_is_refused(family, scans):
 def test_one_training_scan_is_refused(family, scans):
     with pytest.raises(InputError, match="training scans"):
         family.fit(scans[:1])
+
+
+def test_what_stands_in_a_censored_time_point_is_in_no_correlation(family, scans):
+    """Families that need no even sampling do not see it at all; the others' filters do, weakly."""
+    family.fit(scans[:8])
+    plain = scans[9]
+    spiked = plain.copy()
+    moved = np.zeros(plain.shape[1], bool)
+    moved[[20, 41, 42, 60]] = True
+    spiked[:, moved] += 4 * plain.std()
+    correlations = [
+        i
+        for i, name in enumerate(family.measure_names())
+        if not family.in_time or name.startswith(("fnc", "fc_fluctuation"))
+    ]
+
+    def measured(series, censored):
+        scan = np.ma.array(series, mask=[censored] * len(series)) if censored.any() else series
+        return family.measure_scan(scan)[2:][correlations]
+
+    none = np.zeros_like(moved)
+    masked = measured(plain, moved)
+    change = np.nan_to_num(np.abs(measured(spiked, moved) - masked))
+    if not family.in_time:
+        np.testing.assert_array_equal(masked, family.measure_scan(plain[:, ~moved])[2:])
+        assert change.max() == 0
+    elif correlations:
+        seen = np.nan_to_num(np.abs(measured(spiked, none) - measured(plain, none)))
+        assert change.mean() < 0.3 * seen.mean()

@@ -6,6 +6,7 @@ import pytest
 
 from descriptors.builders import NETWORKS, make_scans
 from fmrilm.descriptors.graph import Graph
+from fmrilm.descriptors.measures.communities import louvain, modularity
 from fmrilm.descriptors.measures.graph import (
     binary_clustering,
     binary_efficiency,
@@ -15,7 +16,6 @@ from fmrilm.descriptors.measures.graph import (
     small_worldness,
     weighted_clustering,
 )
-from fmrilm.descriptors.measures.louvain import louvain, modularity
 from fmrilm.descriptors.measures.networks import membership
 
 

@@ -21,33 +21,30 @@ CHUNK = 16  # scans per job: the unit of parallel work and of resuming
 class Scans(Sequence[np.ndarray]):
     """Some scans of a cohort as a sequence that reads each one when it is asked for.
 
-    Regions that cannot be used are NaN. Cheap to pickle, so worker processes read for themselves.
+    Regions that cannot be used are NaN, censored time points are masked columns of a masked array.
+    Cheap to pickle, so worker processes read for themselves.
 
     Parameters
     ----------
     cohort : Cohort
     indices : sequence of int
         Positions in the store.
-    in_time : bool
-        Keep censored time points, interpolated, for measures that need even sampling; else they
-        are left out.
     """
 
-    def __init__(self, cohort: Cohort, indices: Iterable[int], in_time: bool = True) -> None:
+    def __init__(self, cohort: Cohort, indices: Iterable[int]) -> None:
         self.cohort = cohort
         self.indices = [int(index) for index in indices]
-        self.in_time = in_time
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, slice):
-            return Scans(self.cohort, self.indices[item], self.in_time)
+            return Scans(self.cohort, self.indices[item])
         series, usable = self.cohort.read(self.indices[item])
-        if not self.in_time:
-            series = series[:, ~self.cohort.censored(self.indices[item])]
-        return np.where(usable[:, None], series, np.float32(np.nan))
+        series = np.where(usable[:, None], series, np.float32(np.nan))
+        censored = self.cohort.censored(self.indices[item])
+        return np.ma.array(series, mask=[censored] * len(series)) if censored.any() else series
 
 
 _REMEDY = "delete it, it is made again"
@@ -59,7 +56,7 @@ def fit_template(cohort: Cohort, descriptor: Descriptor, path: Path) -> None:
         with reading(path, _REMEDY):
             descriptor.set_state(read_arrays(path))
         return
-    descriptor.fit_template(Scans(cohort, cohort.indices("train"), descriptor.in_time))
+    descriptor.fit_template(Scans(cohort, cohort.indices("train")))
     save_arrays(path, descriptor.state())
 
 
@@ -87,10 +84,7 @@ def _run(
     waiting = [chunk for chunk, path in paths.items() if not path.is_file()]
     yield from [None] * (len(cohort) - sum(map(len, waiting)))
     workers = Parallel(n_jobs=min(jobs, max(1, len(waiting))), return_as="generator_unordered")
-    tasks = (
-        delayed(_measure_chunk)(Scans(cohort, c, descriptor.in_time), descriptor, paths[c])
-        for c in waiting
-    )
+    tasks = (delayed(_measure_chunk)(Scans(cohort, c), descriptor, paths[c]) for c in waiting)
     for count in workers(tasks):
         yield from [None] * count
 

@@ -39,7 +39,7 @@ class Activation(Descriptor):
         order = network_order(self.networks)
         return [measure_name(key, name) for key in ("activation", "trend") for name in order]
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
         time = np.arange(series.shape[1]) * self.t_r
         centred = time - time.mean()

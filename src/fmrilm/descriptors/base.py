@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fmrilm.descriptors.measures.scans import check_regions, usable_regions
+from fmrilm.descriptors.measures.scans import check_regions, split_censored, usable_regions
 from fmrilm.descriptors.text.facts import Fact, Quantity, Sentence, Statement
 from fmrilm.descriptors.text.grammar import Grammar
 from fmrilm.errors import InputError
@@ -42,7 +42,9 @@ class Descriptor(TransformerMixin, BaseEstimator):
     Notes
     -----
     A series has the shape (n_rois, n_timepoints). Regions whose row holds a NaN or is constant
-    are left out, counted in ``n_rois`` and told in the text. ``fit`` takes training scans only.
+    are left out, counted in ``n_rois`` and told in the text. Censored time points are masked
+    columns of a masked array, in no correlation and not counted in ``n_timepoints``. ``fit`` takes
+    training scans only.
     """
 
     family: ClassVar[str]
@@ -59,7 +61,7 @@ class Descriptor(TransformerMixin, BaseEstimator):
         self.t_r = t_r
         self.names = names
 
-    in_time: ClassVar[bool] = True  # needs even sampling: censored time points are interpolated
+    in_time: ClassVar[bool] = True  # needs even sampling: sees interpolated time points too
 
     # What a subclass defines -----------------------------------------------------------------
 
@@ -67,7 +69,7 @@ class Descriptor(TransformerMixin, BaseEstimator):
         """Return the names of the measures, known before fitting."""
         raise NotImplementedError
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan, NaN where one cannot be taken.
 
         Parameters
@@ -75,6 +77,9 @@ class Descriptor(TransformerMixin, BaseEstimator):
         series : ndarray, shape (n_rois, n_timepoints)
         usable : ndarray of bool, shape (n_rois,)
             Regions that have a signal.
+        kept : ndarray of bool, shape (n_timepoints,)
+            Time points that were measured; the others are interpolated over censored volumes and
+            have no part in a correlation.
         """
         raise NotImplementedError
 
@@ -190,14 +195,16 @@ class Descriptor(TransformerMixin, BaseEstimator):
         InputError
             If the series has another number of regions than there are networks.
         """
-        series = check_regions(series, len(self.networks))
+        series, kept = split_censored(check_regions(series, len(self.networks)))
+        if not self.in_time:
+            series, kept = series[:, kept], kept[kept]
         usable = usable_regions(series)
-        counts = (int(usable.sum()), series.shape[1])
+        counts = (int(usable.sum()), int(kept.sum()))
         names = self.measure_names()
         if counts[0] < self.min_rois or counts[1] < self.min_timepoints:
             values = np.full(len(names), np.nan)
         else:
-            values = self.measure(series.astype(np.float64, copy=False), usable)
+            values = self.measure(series.astype(np.float64, copy=False), usable, kept)
         return np.concatenate((counts, values))
 
     def _measure_all(self, scans: Iterable[np.ndarray]) -> pd.DataFrame:

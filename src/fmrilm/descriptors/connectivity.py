@@ -109,7 +109,7 @@ class Connectivity(Descriptor):
         names = [measure_name("fc", a, b) for a, b in pairs]
         return [*names, "fc_within", "fc_between", "fc_segregation"]
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
         z = fisher_z(correlation(series[usable]))
         members = membership(self.networks, usable)

@@ -115,8 +115,10 @@ class Dynamics(Descriptor):
 
         found = []
         checked = training_scans(scans, len(self.networks), self.min_rois, self.min_timepoints)
-        for series, usable in checked:
-            windows = self._windows(series, usable)[:: max(1, self._width() // self.step // 2)]
+        for series, usable, kept in checked:
+            windows = self._windows(series, usable, kept)[
+                :: max(1, self._width() // self.step // 2)
+            ]
             found.append(windows[np.isfinite(windows).all(axis=1)])
         windows = np.concatenate(found) if found else np.empty((0, 1))
         if len(windows) < 2 * N_STATES:
@@ -129,9 +131,9 @@ class Dynamics(Descriptor):
         self.states_ = states[np.argsort(states.mean(axis=1))]
         return self
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
-        windows = self._windows(series, usable)
+        windows = self._windows(series, usable, kept)
         pairs = np.isfinite(windows).all(axis=0) if len(windows) else np.zeros(0, bool)
         if len(windows) < 2 or not pairs.any():
             return np.full(len(self.measure_names()), np.nan)
@@ -167,12 +169,12 @@ class Dynamics(Descriptor):
     def _width(self) -> int:
         return max(5, round(self.window / self.t_r))
 
-    def _windows(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def _windows(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         signals = network_signals(series[usable], membership(self.networks, usable))
         if series.shape[1] < self._width():
             return np.empty((0, len(signals) * (len(signals) - 1) // 2))
         signals = high_pass(signals, self.t_r, 1 / (self._width() * self.t_r))
-        return windowed_connectivity(signals, self._width(), self.step)
+        return windowed_connectivity(signals, self._width(), self.step, kept)
 
 
 def _by_network(pairs: np.ndarray, n: int) -> np.ndarray:

@@ -129,7 +129,7 @@ class Gradients(Descriptor):
         self.template_[known] = gradients * self._signs(gradients, known)
         return self
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
         gradients = self.embed_scan(series, usable)
         members = membership(self.networks, usable)
@@ -235,9 +235,9 @@ def mean_connectivity(scans: Iterable[np.ndarray], n_rois: int, min_timepoints: 
     """
     total = np.zeros((n_rois, n_rois))
     count = np.zeros((n_rois, n_rois))
-    for series, usable in training_scans(scans, n_rois, 2, min_timepoints):
+    for series, usable, kept in training_scans(scans, n_rois, 2, min_timepoints):
         where = np.ix_(usable, usable)
-        total[where] += fisher_z(correlation(series[usable]))
+        total[where] += fisher_z(correlation(series[np.ix_(usable, kept)]))
         count[where] += 1
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.tanh(total / count)

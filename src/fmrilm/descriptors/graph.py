@@ -8,6 +8,7 @@ import numpy as np
 
 from fmrilm.descriptors.base import DESCRIPTORS, Descriptor
 from fmrilm.descriptors.connectivity import correlation
+from fmrilm.descriptors.measures.communities import louvain, modularity
 from fmrilm.descriptors.measures.graph import (
     global_efficiency,
     participation,
@@ -15,7 +16,6 @@ from fmrilm.descriptors.measures.graph import (
     small_worldness,
     weighted_clustering,
 )
-from fmrilm.descriptors.measures.louvain import louvain, modularity
 from fmrilm.descriptors.measures.networks import membership, network_mean, network_order
 from fmrilm.descriptors.text.facts import Fact, Quantity, Statement, measure_name
 
@@ -117,7 +117,7 @@ class Graph(Descriptor):
         local = [measure_name(key, name) for key in ("strength", "participation") for name in order]
         return [*GLOBAL, *local]
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
         r = correlation(series[usable])
         np.fill_diagonal(r, 0)

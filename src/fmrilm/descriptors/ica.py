@@ -142,12 +142,12 @@ class ICA(Descriptor):
         self.maps_ = group_maps(covariance, count, self.random_state)
         return self
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
         full = membership(self.networks, np.ones(len(usable), bool))
         groups = label_components(self.maps_, full)
         present = membership(self.networks, usable).any(axis=1)
-        courses = time_courses(series[usable], self.maps_[:, usable])
+        courses = time_courses(series[usable], self.maps_[:, usable], kept)
         frequencies, power = spectra.power_spectrum(courses, self.t_r)
         local = np.stack(
             (
@@ -165,7 +165,7 @@ class ICA(Descriptor):
         for k, group in enumerate(groups):
             share[k, group] = 1 / len(group)
         by_network = np.where(present, local @ share.T, np.nan)
-        coupling = fisher_z(correlation(courses))
+        coupling = fisher_z(correlation(courses[:, kept]))
         np.fill_diagonal(coupling, 0)  # of a component that two networks share
         between = share @ coupling @ share.T
         between[~present] = between[:, ~present] = np.nan

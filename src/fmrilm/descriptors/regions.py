@@ -68,7 +68,7 @@ class Regions(Descriptor):
         labels = self.names or [f"region {i + 1}" for i in range(len(self.networks))]
         return {f"r{i + 1}": name for i, name in enumerate(region_names(labels))}
 
-    def measure(self, series: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def measure(self, series: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Return the measures of one scan."""
         values = np.full((2, len(usable)), np.nan)
         z = fisher_z(correlation(series[usable]))

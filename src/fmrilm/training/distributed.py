@@ -154,6 +154,13 @@ def check_deepspeed(config: TrainConfig) -> None:
     path = Path(str(config.deepspeed))
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: give a DeepSpeed JSON as train.deepspeed")
+    if config.parallel != "ddp":
+        raise InputError("train.deepspeed and train.parallel=fsdp exclude each other")
+    if "RANK" not in os.environ:
+        raise InputError(
+            "train.deepspeed is for processes that torchrun, deepspeed or `accelerate launch "
+            "--multi_gpu` started"
+        )
     if find_spec("deepspeed") is None:
         raise InputError("train.deepspeed needs DeepSpeed: pip install 'fmrilm[deepspeed]'")
     settings = engine_settings(path, choose_precision(config.mixed_precision))
@@ -162,13 +169,6 @@ def check_deepspeed(config: TrainConfig) -> None:
         raise InputError(
             f"{path} has gradient_accumulation_steps {steps}, train.gradient_accumulation_steps is "
             f'{config.gradient_accumulation_steps}: write "auto" into the file'
-        )
-    if config.parallel != "ddp":
-        raise InputError("train.deepspeed and train.parallel=fsdp exclude each other")
-    if "RANK" not in os.environ:
-        raise InputError(
-            "train.deepspeed is for processes that torchrun, deepspeed or `accelerate launch "
-            "--multi_gpu` started"
         )
 
 

@@ -37,7 +37,13 @@ def test_the_meter_measures_connectivity_as_the_descriptors_do(scanner):
     meter = Meter(ATLAS)
     meter.measure(raw)
     family = DESCRIPTORS["fc"](ATLAS.networks)
-    named = dict(zip(family.measure_names(), family.measure(raw, np.ones(40, bool)), strict=True))
+    named = dict(
+        zip(
+            family.measure_names(),
+            family.measure(raw, np.ones(40, bool), np.ones(raw.shape[1], bool)),
+            strict=True,
+        )
+    )
     (blocks,) = meter.values("connectivity")
     vis, limbic = NETWORKS.index("Vis"), NETWORKS.index("Limbic")
     for measure, found in (("Limbic__Vis", blocks[limbic, vis]), ("Vis__Vis", blocks[vis, vis])):

@@ -87,16 +87,21 @@ def _orthogonal(matrix: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def time_courses(series: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Return the time course of each map in a scan, shape (n_components, n_timepoints).
+def time_courses(
+    series: np.ndarray, maps: np.ndarray, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """The time course of each map in a scan, shape (n_components, n_timepoints).
 
     Parameters
     ----------
     series : ndarray, shape (n_usable, n_timepoints)
         Standardised here: each region counts the same.
     maps : ndarray, shape (n_components, n_usable)
+    kept : ndarray of bool, shape (n_timepoints,), optional
+        Time points that the regions' means and standard deviations are of.
     """
-    rows = standardise(series) * np.sqrt(series.shape[1])
+    measured = series if kept is None else series[:, kept]
+    rows = (series - measured.mean(axis=1, keepdims=True)) / measured.std(axis=1, keepdims=True)
     design = np.column_stack((maps.T, np.ones(maps.shape[1])))  # the constant takes the mean
     return np.linalg.lstsq(design, rows, rcond=None)[0][:-1]
 
@@ -132,9 +137,9 @@ def mean_correlation(
     """
     total = np.zeros((n_rois, n_rois))
     count = 0
-    for series, usable in training_scans(scans, n_rois, 2, min_timepoints):
-        rows = np.zeros(series.shape)
-        rows[usable] = standardise(series[usable])
+    for series, usable, kept in training_scans(scans, n_rois, 2, min_timepoints):
+        rows = np.zeros((n_rois, kept.sum()))
+        rows[usable] = standardise(series[np.ix_(usable, kept)])
         total += rows @ rows.T
         count += 1
     return total / count if count else None

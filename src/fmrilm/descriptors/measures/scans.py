@@ -23,18 +23,26 @@ def check_regions(series: np.ndarray, n_rois: int) -> np.ndarray:
     InputError
         If it is not (n_rois, n_timepoints).
     """
-    series = np.asarray(series)
+    series = np.asanyarray(series)
     if series.ndim != 2 or len(series) != n_rois:
         raise InputError(f"a series of shape {series.shape} does not fit {n_rois} regions")
     return series
 
 
+def split_censored(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The series as a plain array, and which time points are not masked, (n_timepoints,)."""
+    if not isinstance(series, np.ma.MaskedArray):
+        return series, np.ones(series.shape[1], bool)
+    return series.data, np.logical_not(np.ma.getmaskarray(series).all(axis=0))
+
+
 def training_scans(
     scans: Iterable[np.ndarray], n_rois: int, min_rois: int, min_timepoints: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (series as float64, usable regions) of the scans with enough data, one at a time."""
-    for series in scans:
-        series = check_regions(series, n_rois).astype(np.float64, copy=False)
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (float64 series, usable regions, kept time points) of the scans with enough data."""
+    for scan in scans:
+        series, kept = split_censored(check_regions(scan, n_rois))
+        series = series.astype(np.float64, copy=False)
         usable = usable_regions(series)
-        if series.shape[1] >= min_timepoints and usable.sum() >= min_rois:
-            yield series, usable
+        if kept.sum() >= min_timepoints and usable.sum() >= min_rois:
+            yield series, usable, kept

@@ -40,18 +40,28 @@ def high_pass(signals: np.ndarray, t_r: float, cutoff: float) -> np.ndarray:
     return idct(coefficients, norm="ortho", axis=1)
 
 
-def windowed_connectivity(signals: np.ndarray, width: int, step: int) -> np.ndarray:
-    """Return the correlations between all pairs of rows in each window, shape (n_windows, n_pairs).
+def windowed_connectivity(
+    signals: np.ndarray, width: int, step: int, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """The correlations between all pairs of rows in each window, shape (n_windows, n_pairs).
 
     Parameters
     ----------
     signals : ndarray, shape (n, n_timepoints)
     width, step : int
         Of the windows, in time points.
+    kept : ndarray of bool, shape (n_timepoints,), optional
+        Time points that have a part in the correlations; a window with fewer than half of its own
+        is left out.
     """
+    weights = np.ones(signals.shape[1]) if kept is None else kept.astype(float)
+    weights = np.lib.stride_tricks.sliding_window_view(weights, width)[::step]  # (n_windows, width)
     windows = np.lib.stride_tricks.sliding_window_view(signals, width, axis=1)[:, ::step]
-    rows = windows.transpose(1, 0, 2)  # (n_windows, n, width)
-    rows = rows - rows.mean(axis=2, keepdims=True)
+    enough = weights.sum(axis=1) >= width / 2
+    weights = weights[enough, None]
+    rows = windows.transpose(1, 0, 2)[enough]  # (n_windows, n, width)
+    rows = rows - (rows * weights).sum(axis=2, keepdims=True) / weights.sum(axis=2, keepdims=True)
+    rows = rows * weights
     length = np.sqrt((rows**2).sum(axis=2, keepdims=True))
     rows = np.divide(rows, length, out=np.full_like(rows, np.nan), where=length > 0)
     first, second = np.triu_indices(len(signals), 1)
