@@ -78,10 +78,11 @@ def train_stage(
     fmrilm train align -c configs/vit_tiny.yaml -o runs/align --init runs/tok train.epochs=10
     fmrilm train instruct -c configs/vit_tiny.yaml -o runs/inst --init runs/align --resume
     """
-    from fmrilm.training.distributed import check_start
+    from fmrilm.training.distributed import check_launch, check_start
     from fmrilm.training.options import settle
     from fmrilm.training.trainer import train
 
+    check_launch()
     if stage not in STAGES:
         raise InputError(f"unknown stage {stage!r}{suggest(stage, list(STAGES))}; one of {STAGES}")
     paths, pairs = read_flags(overrides or [])
