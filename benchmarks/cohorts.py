@@ -35,7 +35,8 @@ STAGES = {
 def make_cohort(name: str, data: Path, subjects: int) -> None:
     """Simulate and describe one cohort, unless it is there."""
     folder = data / name
-    if not (folder / "planted_effects.json").is_file():  # the last file that is written
+    planted = folder / "planted_effects.json"
+    if not (planted.is_file() and "effects" in json.loads(planted.read_text())):  # written last
         simulate(str(folder), cohort=name, subjects=subjects, seed=0)
     describe(folder, types="fc", jobs=1)
 

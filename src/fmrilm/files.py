@@ -38,10 +38,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_seal(folder: Path, names: Sequence[str] | None = None) -> None:
     """Note what files of a folder hash to; without names all that lie in it, at any depth."""
+    open_to_others(folder)
     chosen = list(files_in(folder)) if names is None else list(names)
     hashes = {name: _hash(folder / name) for name in chosen}
     with replacing(folder / SEAL) as partial:
         partial.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+
+
+def open_to_others(folder: Path) -> None:
+    """Give files the mode that the umask says; safetensors makes them readable to their owner."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for name in files_in(folder):
+        (folder / name).chmod(0o666 & ~mask)
 
 
 def check_seal(folder: Path, remedy: str = RESTORE) -> None:

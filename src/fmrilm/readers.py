@@ -104,12 +104,12 @@ def tell_os_error(error: OSError, path: str | Path | None = None, remedy: str = 
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Return whether an error, or one that it comes from, is that of a disk without space."""
+    """Whether an error, or one that it comes from, is that of a disk (or quota) without space."""
     text = str(error)
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     # HDF5 and safetensors only put it into words; numpy says how much it could write
-    if "No space left on device" in text or " requested and " in text:
+    if any(words in text for words in ("No space left", "File too large", " requested and ")):
         return True
     below = error.__cause__ or error.__context__
     return below is not None and is_full_disk(below)

@@ -67,11 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
     Exit codes: 0 done, 1 a check failed or a fault of ours (with its traceback), 2 wrong input (one
     sentence on stderr), 3 partly done, 130 interrupted, 143 terminated.
     """
-    from fmrilm.cli.boundary import one_sentence
+    from fmrilm.cli.boundary import INTERRUPTED, one_sentence
 
     words = sys.argv[1:] if arguments is None else arguments
     with one_sentence():
         code = _build_app(words[0] if words else "")(words, standalone_mode=False)
+        if code == INTERRUPTED:  # typer has made it of a Ctrl-C
+            raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -25,6 +25,7 @@ from fmrilm.descriptors import DESCRIPTORS, Descriptor
 from fmrilm.errors import InputError
 from fmrilm.files import plain_cells, replacing
 from fmrilm.hashing import digest, hash_code
+from fmrilm.locks import writing
 from fmrilm.readers import read_arrays, reading
 
 
@@ -98,9 +99,10 @@ def describe(
             "the columns label, name and network there"
         )
     options = _Options(jobs or os.cpu_count() or 1, seed, paraphrases, refresh, rewriter)
-    fitted = [_describe_family(cohort, family, options) for family in classes]
-    if gallery:
-        _write_gallery(cohort, fitted, gallery, seed)
+    with writing(cohort.writable("descriptions") / DESCRIPTOR_FOLDER):
+        fitted = [_describe_family(cohort, family, options) for family in classes]
+        if gallery:
+            _write_gallery(cohort, fitted, gallery, seed)
 
 
 DESCRIBE_AGAIN = "make it again with --refresh"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fmrilm.evaluation.runs import Run, open_cohorts, open_run, with_config
 from fmrilm.evaluation.table import print_descriptions, print_results, to_markdown
 from fmrilm.evaluation.tokenizer.report import evaluate_tokenizer
 from fmrilm.files import SEAL, write_seal
+from fmrilm.locks import writing
 
 
 def evaluate(
@@ -74,7 +75,11 @@ def evaluate(
         raise InputError("name a run to evaluate: fmrilm evaluate RUN")
     opened = [with_config(open_run(run), options.config or [], options.lm_name) for run in named]
     folders = _folders(opened, options.output)
-    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(writing(folder))
+        if options.json:
+            stack.enter_context(redirect_stdout(sys.stderr))
         if not options.tasks and all(run.stage == "tokenizer" for run in opened):
             content = _tokenizers(opened, folders, options)
             results: list[TaskResult] = []

@@ -25,6 +25,7 @@ from fmrilm.cohort.store import TimeSeriesStore
 from fmrilm.errors import InputError
 from fmrilm.files import replacing
 from fmrilm.jobs import workers
+from fmrilm.locks import writing
 from fmrilm.preparation.participants import People, find_people, write_participants
 from fmrilm.preparation.resume import (
     OldStore,
@@ -109,47 +110,48 @@ def prepare(
         image = Path(options.atlas_image)
     subjects = sorted({scan.subject for scan in scans})
     people = find_people(folder, Path(root), info, subjects, phenotypes)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        marks = _fingerprints(scans, hash_settings(options, atlas, image))
+        done = OldStore(folder / STORE_FILE).marks
+        todo = [
+            (scan, part_path(folder, scan, mark))
+            for scan, mark in zip(scans, marks, strict=True)
+            if mark not in done and not part_path(folder, scan, mark).is_file()
+        ]
+        failures = []
+        work = partial(_work, atlas=atlas, info=info, options=options)
+        with workers(jobs, scheduler, slurm) as run:
+            for failure in track(run(work, todo), "preparing scans", len(todo)):
+                if failure is not None:
+                    failures.append(failure)
+                    write_failures(failures, folder)
+        write_failures(failures, folder)
+        if len(failures) == len(scans):
+            raise InputError(
+                f"none of the {len(scans)} scans could be used, all reasons are in "
+                f"{folder}/failures.tsv; the first: {' '.join(failures[0][1].split())}"
+            )
 
-    marks = _fingerprints(scans, hash_settings(options, atlas, image))
-    done = OldStore(folder / STORE_FILE).marks
-    todo = [
-        (scan, part_path(folder, scan, mark))
-        for scan, mark in zip(scans, marks, strict=True)
-        if mark not in done and not part_path(folder, scan, mark).is_file()
-    ]
-    failures = []
-    work = partial(_work, atlas=atlas, info=info, options=options)
-    with workers(jobs, scheduler, slurm) as run:
-        for failure in track(run(work, todo), "preparing scans", len(todo)):
-            if failure is not None:
-                failures.append(failure)
-                write_failures(failures, folder)
-    write_failures(failures, folder)
-    if len(failures) == len(scans):
-        raise InputError(
-            f"none of the {len(scans)} scans could be used, all reasons are in "
-            f"{folder}/failures.tsv; the first: {' '.join(failures[0][1].split())}"
+        source = f"fmrilm prepare {root}"
+        before = sample_files(folder / STORE_FILE)
+        join_parts(
+            folder / STORE_FILE, list(zip(scans, marks, strict=True)), atlas, options, source
         )
+        table = pd.DataFrame(scan_table(TimeSeriesStore(folder / STORE_FILE)))
+        write_table(table, folder / "scans.tsv")
+        left = write_samples(table, folder, before)
+        atlas.to_tsv(folder / "atlas.tsv")
+        info = _describe(info, folder, source, atlas)
+        write_participants(folder, info, people, table)
+        settings_text = yaml.safe_dump(dataclasses.asdict(options), sort_keys=False)
+        with replacing(folder / "prepare.yaml") as partial_file:
+            partial_file.write_text(settings_text, encoding="utf-8")
+        made = Cohort(folder)  # checks the folder and fits what the scaling needs on train
+        from fmrilm.preparation.quality.page import write_qc
 
-    source = f"fmrilm prepare {root}"
-    before = sample_files(folder / STORE_FILE)
-    join_parts(folder / STORE_FILE, list(zip(scans, marks, strict=True)), atlas, options, source)
-    table = pd.DataFrame(scan_table(TimeSeriesStore(folder / STORE_FILE)))
-    write_table(table, folder / "scans.tsv")
-    left = write_samples(table, folder, before)
-    atlas.to_tsv(folder / "atlas.tsv")
-    info = _describe(info, folder, source, atlas)
-    write_participants(folder, info, people, table)
-    settings_text = yaml.safe_dump(dataclasses.asdict(options), sort_keys=False)
-    with replacing(folder / "prepare.yaml") as partial_file:
-        partial_file.write_text(settings_text, encoding="utf-8")
-    made = Cohort(folder)  # checks the folder and fits what the scaling needs on train
-    from fmrilm.preparation.quality.page import write_qc
-
-    write_qc(made, folder / "qc.html")
-    _summary(made, (len(scans), len(todo), len(failures), left), people)
-    return PARTLY_DONE if failures else 0
+        write_qc(made, folder / "qc.html")
+        _summary(made, (len(scans), len(todo), len(failures), left), people)
+        return PARTLY_DONE if failures else 0
 
 
 def _yaml_path(cohort: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from fmrilm.config.flags import read_flags
 from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.errors import InputError
 from fmrilm.lineage.trained_on import check_scaling
+from fmrilm.locks import check_free, writing
 from fmrilm.progress import is_first_process, say
 from fmrilm.registry import suggest
 from fmrilm.run_record import find_parent, is_run, read_lineage
@@ -91,6 +93,8 @@ def train_stage(
     parent = None if init_given is None else find_run(Path(init_given))
     if resume and overwrite:
         raise InputError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    if is_first_process():
+        check_free(output)
     lineage: dict[str, Any] = {}
     if resume:
         lineage = read_lineage(output)
@@ -121,14 +125,16 @@ def train_stage(
     objective, train_loader, val_loader = _builder(stage)(settings, cohorts, parent)
     if resume:
         check_base(lineage, objective.base)
-    if is_first_process():  # of several processes one writes
-        output.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            clear_run(output)
-            lineage["run"] = write_lineage(output, stage, parent, cohorts, objective.base)
-        save_config(settings, output / "config.yaml")
-    run_id = str(lineage.get("run", ""))
-    train(objective, train_loader, settings.train, output, val_loader, resume, run_id)
+    # of several processes one writes
+    with writing(output) if is_first_process() else nullcontext():
+        if is_first_process():
+            output.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                clear_run(output)
+                lineage["run"] = write_lineage(output, stage, parent, cohorts, objective.base)
+            save_config(settings, output / "config.yaml")
+        run_id = str(lineage.get("run", ""))
+        train(objective, train_loader, settings.train, output, val_loader, resume, run_id)
     return output
 
 

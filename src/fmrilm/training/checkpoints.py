@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from fmrilm.errors import InputError
-from fmrilm.files import check_seal, files_in, write_seal
+from fmrilm.files import check_seal, files_in, open_to_others, write_seal
 from fmrilm.readers import check_types, read_json, reading
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def save_checkpoint(
     else:
         import torch.distributed.checkpoint as dcp
 
-        with _alone_or_not() as alone:
+        with _alone_or_not() as alone, _unwrapped():
             dcp.save(_state(objective, optimizer), checkpoint_id=partial, no_dist=alone)
     rank = accelerator.process_index
     _write_json(partial / f"random-{rank}.json", _random_state())
@@ -69,6 +69,18 @@ def save_checkpoint(
             if older != final:
                 shutil.rmtree(older)
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Raise what stopped torch's checkpoint (Ctrl-C, a full disk), not its list of failures."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as error:
+        cause = next(iter(error.failures.values()))[0]
+        raise cause from None
 
 
 def load_checkpoint(
@@ -177,6 +189,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     write(partial)
+    open_to_others(partial)
     if folder.exists():
         os.replace(folder, old)
     os.replace(partial, folder)

@@ -156,13 +156,13 @@ def check_deepspeed(config: TrainConfig) -> None:
         raise FileNotFoundError(f"{path} not found: give a DeepSpeed JSON as train.deepspeed")
     if config.parallel != "ddp":
         raise InputError("train.deepspeed and train.parallel=fsdp exclude each other")
+    if find_spec("deepspeed") is None:
+        raise InputError("train.deepspeed needs DeepSpeed: pip install 'fmrilm[deepspeed]'")
     if "RANK" not in os.environ:
         raise InputError(
             "train.deepspeed is for processes that torchrun, deepspeed or `accelerate launch "
             "--multi_gpu` started"
         )
-    if find_spec("deepspeed") is None:
-        raise InputError("train.deepspeed needs DeepSpeed: pip install 'fmrilm[deepspeed]'")
     settings = engine_settings(path, choose_precision(config.mixed_precision))
     steps = settings.get("gradient_accumulation_steps", "auto")
     if steps not in ("auto", config.gradient_accumulation_steps):

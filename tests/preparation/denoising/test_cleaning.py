@@ -96,3 +96,12 @@ def test_nothing_is_regressed_only_where_that_is_asked_for_or_there_are_no_confo
         Cleaning("none", confounds={"motion": "full"})
     with pytest.raises(InputError, match="did you mean 'global_signal'"):
         Cleaning(confounds={"global_singal": "full"})
+
+
+def test_a_scratch_folder_whose_name_holds_tsv_is_not_given_to_nilearn(monkeypatch):
+    from fmrilm.preparation.denoising.regressors import _scratch_folder
+
+    names = iter(["a_tsv_b", "plain"])
+    monkeypatch.setattr("tempfile._get_candidate_names", lambda: names)
+    with _scratch_folder() as folder:
+        assert folder.endswith("plain")

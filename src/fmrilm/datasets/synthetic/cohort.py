@@ -9,7 +9,7 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +38,27 @@ from fmrilm.datasets.synthetic.signal import (
     group_covariance,
 )
 from fmrilm.errors import InputError
+from fmrilm.files import replacing
+from fmrilm.locks import writing
 from fmrilm.progress import track
+from fmrilm.readers import read_json
 from fmrilm.registry import Registry
 from fmrilm.studies.known import COHORTS
 
 ATLAS = "schaefer400_tianS3"
+EFFECTS_FILE = "planted_effects.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The arguments of :func:`simulate`, which say all about a cohort."""
+
+    cohort: str
+    subjects: int
+    seed: int
+    timepoints: int
+    effect: str | None
+    preset: str
 
 
 @dataclass(frozen=True)
@@ -112,13 +128,13 @@ def simulate(
     Parameters
     ----------
     folder : str, optional
-        The cohort folder to write; None: ``data/<cohort>``.
+        The cohort folder to write; None: ``data/synthetic/<cohort>``.
     cohort : str
         Which of the seven cohorts to imitate: UKB, ABCD, HCP, HCP-Aging, ADNI, ADHD200, ABIDE2.
     subjects : int
         Number of people; some have two sessions.
     seed : int
-        Of everything random.
+        Random seed.
     timepoints : int
         Volumes per scan.
     effect : str, optional
@@ -137,20 +153,47 @@ def simulate(
     Raises
     ------
     InputError
-        If the cohort, effect or preset is unknown, or there are fewer than 10 subjects or 20 time
-        points.
+        If the cohort, effect or preset is unknown, there are fewer than 10 subjects or 20 time
+        points, or the folder holds another cohort.
 
     Examples
     --------
     fmrilm simulate --cohort UKB --subjects 200 --seed 0
     fmrilm simulate data/lag --effect lag --subjects 600
     """
-    plan, chosen = PLANS[cohort], PRESETS[preset]
+    _ = PLANS[cohort], PRESETS[preset]  # an unknown one is refused before anything is made
     if subjects < 10 or timepoints < 20:
         raise InputError("a synthetic cohort needs at least 10 subjects and 20 time points")
     name = cohort if effect is None else f"effect-{effect}"
-    target = Path(folder) if folder else Path("data") / name
-    target.mkdir(parents=True, exist_ok=True)
+    target = Path(folder) if folder else Path("data/synthetic") / name
+    recipe = Recipe(cohort, subjects, seed, timepoints, effect, preset)
+    _check_free(target, recipe)
+    with writing(target):
+        _write_effects(target, recipe)  # first, so that an interrupted simulation is known as one
+        _simulate(target, name, recipe)
+    return target
+
+
+def _check_free(target: Path, recipe: Recipe) -> None:
+    """Raise :class:`InputError` if a folder holds another cohort than the one to be made."""
+    if not (target / STORE_FILE).exists():
+        return
+    planted = target / EFFECTS_FILE
+    if planted.is_file() and read_json(planted, "delete it").get("made_by") == asdict(recipe):
+        return
+    kind = "another synthetic cohort" if planted.is_file() else "a cohort that was not simulated"
+    raise InputError(f"{target} holds {kind}: give another folder, or delete it first")
+
+
+def _write_effects(target: Path, recipe: Recipe, **told: object) -> None:
+    content = {"synthetic": True, "made_by": asdict(recipe), **told}
+    with replacing(target / EFFECTS_FILE) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _simulate(target: Path, name: str, recipe: Recipe) -> None:
+    cohort, subjects, seed, timepoints, effect, _ = dataclasses.astuple(recipe)
+    plan, chosen = PLANS[cohort], PRESETS[recipe.preset]
     atlas = Atlas.load(ATLAS)
     covariance, origin = group_covariance(atlas)
     source = f"SYNTHETIC: made by fmrilm simulate, seed {seed}; base covariance: {origin}"
@@ -229,19 +272,17 @@ def simulate(
     write_info(target, info)
     effects = [
         {
-            **dataclasses.asdict(planted),
+            **asdict(planted),
             "d": chosen.size * planted.d,
             "measured_d": measured_d(planted, meter, scores, participants["site"]),
         }
         for planted in EFFECTS
         if planted.phenotype in scores
     ]
-    told: dict[str, object] = {"synthetic": True, "seed": seed, "effects": effects}
+    told: dict[str, object] = {"effects": effects}
     if effect is not None:
         told |= {"effect": effect, "oracle_auc": oracle_auc(seen, participants["group"])}
-    text = json.dumps(told, indent=2)
-    (target / "planted_effects.json").write_text(text + "\n", encoding="utf-8")
-    return target
+    _write_effects(target, recipe, **told)
 
 
 def noisy_sites(participants: pd.DataFrame) -> list[str]:

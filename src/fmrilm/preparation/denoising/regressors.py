@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -225,7 +226,7 @@ def _load(
     """Call nilearn on a copy with the names it knows: old and uncompressed files have others."""
     from nilearn.interfaces.fmriprep import load_confounds
 
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch_folder() as folder:
         place = image
         if "tedana" not in wanted.components:
             is_aroma = "ica_aroma" in wanted.components and (
@@ -246,6 +247,17 @@ def _load(
                 f"{confounds} lacks what {', '.join(wanted.components)} need: {reason}; "
                 "choose another strategy=... or confounds.KEY=..."
             ) from None
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """A temporary folder; nilearn finds a sidecar by replacing every "tsv" in its whole path."""
+    with tempfile.TemporaryDirectory() as folder:
+        while "tsv" in Path(folder).name:
+            with _scratch_folder() as other:
+                yield other
+            return
+        yield folder
 
 
 _GROUPS = (
