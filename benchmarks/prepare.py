@@ -1,6 +1,7 @@
 """Time and peak memory of `fmrilm prepare` per scan of ordinary size, as the study grows.
 
-    python benchmarks/prepare.py 10 30
+    python benchmarks/prepare.py 10 30             # images
+    python benchmarks/prepare.py --dense 10 30     # CIFTI of 91,282 grayordinates
 
 A made-up fMRIPrep folder: 3 mm MNI grid (61 x 73 x 61), 160 volumes, TR 2 s, int16, compressed. All
 scans are hard links of one file, since only time and memory are asked about.
@@ -57,16 +58,55 @@ def write_study(root: Path, subjects: int) -> Path:
     return derivatives
 
 
-def main(counts: list[int]) -> None:
+def write_dense_study(root: Path, subjects: int) -> Path:
+    """Write label file, table and one dense CIFTI run per subject; return the scans' folder."""
+    from nibabel import cifti2
+
+    sizes = {"LEFT": 29_696, "RIGHT": 29_716}
+    axis = None
+    for side, size in sizes.items():
+        name = f"CIFTI_STRUCTURE_CORTEX_{side}"
+        part = cifti2.BrainModelAxis.from_surface(np.arange(size), 32_492, name)
+        axis = part if axis is None else axis + part
+    below = 91_282 - sum(sizes.values())
+    places = np.stack(np.unravel_index(np.arange(below) * 25, (91, 109, 91)), 1)
+    axis = axis + cifti2.BrainModelAxis(
+        ["CIFTI_STRUCTURE_THALAMUS_LEFT"] * below, voxel=places,
+        affine=np.diag([2.0, 2, 2, 1]), volume_shape=(91, 109, 91),
+    )  # fmt: skip
+    labels = np.arange(len(axis)) * 400 // len(axis) + 1
+    names = {0: ("???", (0, 0, 0, 0))} | {i: (f"region{i}", (1, 0, 0, 1)) for i in range(1, 401)}
+    header = (cifti2.LabelAxis(["atlas"], [names]), axis)
+    image = cifti2.Cifti2Image(labels[None].astype(np.float32), header)
+    nibabel.save(image, root / "atlas.dlabel.nii")
+    lines = [f"{label}\tregion{label}\tNetwork{label % 7}" for label in range(1, 401)]
+    (root / "atlas.tsv").write_text("\n".join(["label\tname\tnetwork", *lines]) + "\n")
+    values = 100 + np.random.default_rng(0).standard_normal((VOLUMES, len(axis)), np.float32)
+    run = cifti2.Cifti2Image(values, (cifti2.SeriesAxis(0, T_R, VOLUMES), axis))
+    nibabel.save(run, root / "bold.dtseries.nii")
+    derivatives = root / "derivatives"
+    derivatives.mkdir()
+    description = {"Name": "made up", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+    (derivatives / "dataset_description.json").write_text(json.dumps(description))
+    for number in range(subjects):
+        folder = derivatives / f"sub-{number:03d}" / "func"
+        folder.mkdir(parents=True)
+        name = f"sub-{number:03d}_task-rest_space-fsLR_den-91k_bold.dtseries.nii"
+        os.link(root / "bold.dtseries.nii", folder / name)
+    return derivatives
+
+
+def main(counts: list[int], dense: bool = False) -> None:
     print("| scans | seconds | seconds per scan | peak MB | one scan as float32, MB |")
     print("|---|---|---|---|---|")
-    size = np.prod(SHAPE) * VOLUMES * 4 / 2**20
+    size = (91_282 if dense else np.prod(SHAPE)) * VOLUMES * 4 / 2**20
     for count in counts:
         with tempfile.TemporaryDirectory() as temporary:
             root = Path(temporary)
-            scans = write_study(root, count)
+            scans = (write_dense_study if dense else write_study)(root, count)
             words = [str(scans), str(root / "out"), f"atlas={root}/atlas.tsv"]
-            words += [f"atlas_image={root}/atlas.nii.gz", f"n_timepoints={VOLUMES}"]
+            labels = root / ("atlas.dlabel.nii" if dense else "atlas.nii.gz")
+            words += [f"atlas_image={labels}", f"n_timepoints={VOLUMES}", "strategy=none"]
             start = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-c", MEASURED, *words], stdout=subprocess.PIPE, check=True
@@ -78,4 +118,5 @@ def main(counts: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [10, 30])
+    given = sys.argv[1:]
+    main([int(word) for word in given if word.isdigit()] or [10, 30], "--dense" in given)

@@ -92,7 +92,7 @@ def parcellate_nifti(
     rows = lookup[grid.ravel(order="F")[voxels]]
     counted = usable & (rows >= 0)
     sums = np.zeros((len(atlas), data.shape[1]), np.float64)
-    _add_rows(sums, rows[counted], data[counted])
+    add_rows(sums, rows[counted], data[counted])
     counts = np.bincount(rows[counted], minlength=len(atlas))
     series = np.full(sums.shape, np.nan, np.float32)
     good = np.zeros(grid.size + 1, bool)  # the last one: outside the scan
@@ -175,7 +175,7 @@ def _read_voxels(image: Any, voxels: np.ndarray) -> np.ndarray:
     return data
 
 
-def _add_rows(sums: np.ndarray, rows: np.ndarray, data: np.ndarray) -> None:
+def add_rows(sums: np.ndarray, rows: np.ndarray, data: np.ndarray) -> None:
     """Add ``data[i]`` to ``sums[rows[i]]``."""
     from scipy.sparse import csr_matrix
 

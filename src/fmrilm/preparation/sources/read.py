@@ -13,7 +13,8 @@ from fmrilm.atlases.atlas import Atlas
 from fmrilm.atlases.images import find_image
 from fmrilm.cohort.foreign import ORIGINAL_T_R
 from fmrilm.errors import InputError
-from fmrilm.preparation.sources.parcellate import Parcellated, load_image, parcellate_nifti
+from fmrilm.preparation.sources.cifti import read_dense, read_parcellated
+from fmrilm.preparation.sources.parcellate import Parcellated, parcellate_nifti
 from fmrilm.preparation.sources.region_tables import by_name, by_order, read_region_table
 from fmrilm.readers import reading
 from fmrilm.tables.hdf5 import find_item, open_hdf5, read_numbers
@@ -74,9 +75,9 @@ def _read_any(
 ) -> Parcellated:
     name = scan.path.name
     if name.endswith(".ptseries.nii"):
-        return _read_ptseries(scan.path, atlas)
+        return read_parcellated(scan.path, atlas)
     if name.endswith(".dtseries.nii"):
-        return _read_dtseries(scan.path, atlas, atlas_image, min_coverage)
+        return read_dense(scan.path, atlas, atlas_image, min_coverage)
     if name.endswith(IMAGES):
         image = find_image(atlas, atlas_image)
         return parcellate_nifti(scan.path, atlas, image, scan.mask, min_coverage)
@@ -161,63 +162,3 @@ def _read_store(scan: ScanFile, atlas: Atlas) -> Parcellated:
         result.t_r = ORIGINAL_T_R
         result.notes.append(f"TR {ORIGINAL_T_R:g} s: that of all stores without their own")
     return result
-
-
-def _series_axis(image: Any, path: Path) -> float | None:
-    from nibabel.cifti2 import SeriesAxis
-
-    axis = image.header.get_axis(0)
-    if not isinstance(axis, SeriesAxis):
-        raise InputError(f"{path} has no time axis")
-    return float(axis.step) if axis.unit == "SECOND" and axis.step > 0 else None
-
-
-def _read_ptseries(path: Path, atlas: Atlas) -> Parcellated:
-    image = load_image(path)
-    t_r = _series_axis(image, path)
-    data = np.asarray(image.dataobj, np.float32)
-    result = by_name([str(n) for n in image.header.get_axis(1).name], data.T, atlas, path)
-    result.t_r = t_r
-    return result
-
-
-def _read_dtseries(
-    path: Path, atlas: Atlas, atlas_image: str | None, min_coverage: float
-) -> Parcellated:
-    """Average grayordinates by the labels of a ``dlabel.nii`` file, matched by place."""
-    if atlas_image is None or not atlas_image.endswith(".dlabel.nii"):
-        raise InputError(f"{path} is dense CIFTI: give its labels with atlas_image=FILE.dlabel.nii")
-    image, label_image = load_image(path), load_image(Path(atlas_image))
-    label_axis = label_image.header.get_axis(0).label[0]
-    keys = np.asarray(label_image.dataobj)[0].astype(int)
-    place = {where: key for where, key in zip(_grayordinates(label_image), keys, strict=True)}
-    found = np.array([place.get(where, 0) for where in _grayordinates(image)])
-    data = np.asarray(image.dataobj, np.float32)  # (n_timepoints, n_grayordinates)
-    usable = np.isfinite(data).all(0) & (np.ptp(data, axis=0) > 0)
-    labels = [int(key) for key in sorted(label_axis) if key != 0]
-    names = [str(label_axis[key][0]) for key in labels]
-    series = np.full((len(labels), len(data)), np.nan, np.float32)
-    share = np.zeros(len(labels), np.float32)
-    for row, label in enumerate(labels):
-        members = found == label
-        good = members & usable
-        total = int((keys == label).sum())
-        share[row] = good.sum() / total if total else 0
-        if share[row] >= min_coverage and good.any():
-            series[row] = data[:, good].mean(1)
-    result = by_name(names, series, atlas, path, keys=[str(label) for label in labels])
-    shares = by_name(names, share[:, None], atlas, path, keys=[str(label) for label in labels])
-    result.coverage = np.nan_to_num(shares.series[:, 0])
-    result.t_r = _series_axis(image, path)
-    return result
-
-
-def _grayordinates(image: Any) -> list[tuple[str, ...]]:
-    axis = image.header.get_axis(1)
-    surface = axis.surface_mask
-    return [
-        (str(name), str(vertex)) if on_surface else (str(name), *map(str, voxel))
-        for name, vertex, voxel, on_surface in zip(
-            axis.name, axis.vertex, axis.voxel, surface, strict=True
-        )
-    ]
