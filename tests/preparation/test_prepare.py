@@ -279,7 +279,7 @@ def test_the_450_regions_come_back_through_the_real_label_image(tmp_path, monkey
     """Painted through Schaefer-400 and Tian S3 at 3 mm, with noise in every voxel."""
     nib = pytest.importorskip("nibabel", reason="needs fmrilm[imaging]")
     from fmrilm.atlases.build import build_atlas
-    from fmrilm.preparation.sources.parcellate import _labels_on_grid
+    from fmrilm.preparation.sources.parcellate import _labels_on_grid, file_state
 
     monkeypatch.setenv("FMRILM_CACHE", str(tmp_path / "cache"))
     try:
@@ -290,7 +290,7 @@ def test_the_450_regions_come_back_through_the_real_label_image(tmp_path, monkey
     matrix = np.diag([-3.0, 3.0, 3.0, 1.0])
     matrix[:3, 3] = [90, -126, -72]
     shape = (61, 73, 61)
-    grid = _labels_on_grid(str(image), shape, matrix.tobytes())
+    grid = _labels_on_grid(file_state(image), shape, matrix.tobytes())
     truth = 1000 + 20 * rng.standard_normal((450, 30)).astype(np.float32)
     scan = 500 + 5 * rng.standard_normal((*shape, 30), dtype=np.float32)
     scan[grid > 0] += truth[grid[grid > 0] - 1] - 500
@@ -314,3 +314,22 @@ def test_the_450_regions_come_back_through_the_real_label_image(tmp_path, monkey
     r = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(found, truth, strict=True)])
     assert r.min() > 0.99
     assert cohort.store.extra("coverage").min() > 0.99
+
+
+def test_a_label_image_that_is_made_anew_at_its_place_is_read_anew(tmp_path):
+    import nibabel
+
+    from fmrilm.preparation.sources.parcellate import parcellate_nifti
+
+    atlas = Atlas("two", ("1", "2"), ("a", "b"), ("A", "B"), ("", ""), np.full((2, 3), np.nan))
+    values = np.zeros((2, 2, 2, 9), np.float32)
+    values[0], values[1] = np.arange(9), -np.arange(9)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "scan.nii.gz")
+    labels = np.ones((2, 2, 2), np.int16)
+    labels[1] = 2
+    series = []
+    for current in (labels, 3 - labels):
+        nibabel.save(nibabel.Nifti1Image(current, np.eye(4)), tmp_path / "labels.nii.gz")
+        found = parcellate_nifti(tmp_path / "scan.nii.gz", atlas, tmp_path / "labels.nii.gz")
+        series.append(found.series)
+    np.testing.assert_array_equal(series[0], series[1][::-1])

@@ -48,10 +48,9 @@ def one_sentence() -> Iterator[None]:
     except OSError as error:
         _end(tell_os_error(error), WRONG_INPUT)
     except Exception as error:
-        show = getattr(error, "show", None)  # a usage error of typer
-        if show is not None:
-            show()
-            sys.exit(getattr(error, "exit_code", WRONG_INPUT))
+        told = getattr(error, "format_message", None)  # a usage error of typer
+        if told is not None:
+            _end(f"{told().rstrip('.')} (see `{_help(error)}`)", WRONG_INPUT)
         if is_full_disk(error):
             _end(f"the disk is full ({reason(error)}): free some, then run it again", WRONG_INPUT)
         if isinstance(error, MemoryError) or "not enough memory" in str(error):
@@ -63,6 +62,12 @@ def one_sentence() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _help(error: Exception) -> str:
+    """The command that shows the help of what was misused."""
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context is not None else 'fmrilm'} --help"
 
 
 def _on_terminate() -> Any:

@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     with one_sentence():
         code = _build_app(words[0] if words else "")(words, standalone_mode=False)
-        if code == INTERRUPTED:  # typer has made it of a Ctrl-C
+        if isinstance(code, int) and code == INTERRUPTED:  # typer has made it of a Ctrl-C
             raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -86,7 +86,8 @@ def train_stage(
 
     check_launch()
     if stage not in STAGES:
-        raise InputError(f"unknown stage {stage!r}{suggest(stage, list(STAGES))}; one of {STAGES}")
+        hint = suggest(stage, list(STAGES))
+        raise InputError(f"unknown stage {stage!r}{hint}; the first word is {', '.join(STAGES)}")
     paths, pairs = read_flags(overrides or [])
     output = _folder(output or paths.get("output"), "-o")
     init_given = init or paths.get("init")

@@ -16,7 +16,13 @@ import numpy as np
 
 from fmrilm.atlases.atlas import Atlas
 from fmrilm.errors import InputError
-from fmrilm.preparation.sources.parcellate import Parcellated, add_rows, load_image
+from fmrilm.preparation.sources.parcellate import (
+    FileState,
+    Parcellated,
+    add_rows,
+    file_state,
+    load_image,
+)
 from fmrilm.preparation.sources.region_tables import by_name
 
 _Model = tuple[str, bool, bytes]  # structure, whether of its surface, vertices or voxels as int64
@@ -28,8 +34,9 @@ def read_dense(
     """Average grayordinates by the labels of a ``dlabel.nii`` file, matched by place."""
     if atlas_image is None or not atlas_image.endswith(".dlabel.nii"):
         raise InputError(f"{path} is dense CIFTI: give its labels with atlas_image=FILE.dlabel.nii")
-    image, dense = load_image(path), _dense_labels(atlas_image)
-    found = _labels_at(atlas_image, _brain_models(image))  # (n_grayordinates,), position or -1
+    labels_file = file_state(atlas_image)
+    image, dense = load_image(path), _dense_labels(labels_file)
+    found = _labels_at(labels_file, _brain_models(image))  # (n_grayordinates,), position or -1
     data = np.asarray(image.dataobj, np.float32)  # (n_timepoints, n_grayordinates)
     good = np.isfinite(data).all(0) & (np.ptp(data, axis=0) > 0) & (found >= 0)
     names, n_labels = dense.names, len(dense.names)
@@ -59,8 +66,8 @@ class _DenseLabels:
 
 
 @lru_cache(maxsize=4)
-def _dense_labels(path: str) -> _DenseLabels:
-    image = load_image(Path(path))
+def _dense_labels(file: FileState) -> _DenseLabels:
+    image = load_image(Path(file[0]))
     table = image.header.get_axis(0).label[0]
     keys = sorted(int(key) for key in table if key != 0)
     rows = {key: row for row, key in enumerate(keys)}
@@ -72,9 +79,9 @@ def _dense_labels(path: str) -> _DenseLabels:
 
 
 @lru_cache(maxsize=4)
-def _labels_at(path: str, models: tuple[_Model, ...]) -> np.ndarray:
+def _labels_at(file: FileState, models: tuple[_Model, ...]) -> np.ndarray:
     """Position of the label at each grayordinate of a scan, -1 where there is none."""
-    position = _dense_labels(path).position
+    position = _dense_labels(file).position
     return np.array([position.get(place, -1) for place in _grayordinates(models)], int)
 
 

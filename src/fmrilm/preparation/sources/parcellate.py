@@ -17,6 +17,7 @@ from fmrilm.readers import reading
 _MOST_PACKED = 50  # times that a compressed scan may swell: real ones do 2 to 15 times
 _SMALL = 2**28  # bytes below which it does not matter
 _BLOCK = 64  # volumes read at a time
+FileState = tuple[str, int, int]  # path, time of the last change (ns), bytes
 
 
 @dataclass
@@ -76,8 +77,9 @@ def parcellate_nifti(
     if len(image.shape) != 4 or image.shape[3] < 2:
         raise InputError(f"{path} has the shape {image.shape}, not (x, y, z, time)")
     shape, affine = image.shape[:3], image.affine
-    grid = _labels_on_grid(str(labels_img), shape, affine.tobytes())
-    hits, values = _label_hits(str(labels_img), shape, affine.tobytes())
+    labels = file_state(labels_img)
+    grid = _labels_on_grid(labels, shape, affine.tobytes())
+    hits, values = _label_hits(labels, shape, affine.tobytes())
     voxels = np.union1d(np.flatnonzero(grid.ravel(order="F")), hits[hits >= 0])
     data = _read_voxels(image, voxels)  # (n_voxels, n_timepoints)
     usable = np.isfinite(data).all(axis=1) & (np.ptp(data, axis=1) > 0)
@@ -106,6 +108,15 @@ def parcellate_nifti(
     if (~present).any():
         result.notes.append(f"{(~present).sum()} regions absent (coverage < {min_coverage:g})")
     return result
+
+
+def file_state(path: str | Path) -> FileState:
+    """The name and state of a file: a key under which what was read of it may be kept."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found")
+    about = path.stat()
+    return str(path), about.st_mtime_ns, about.st_size
 
 
 def load_image(path: Path) -> Any:
@@ -196,9 +207,9 @@ def _read_mask_of(path: Path, image: Any) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _label_image(path: str) -> tuple[np.ndarray, np.ndarray]:
-    with reading(path, "give another atlas_image"):
-        return _read_labels(path)
+def _label_image(file: FileState) -> tuple[np.ndarray, np.ndarray]:
+    with reading(file[0], "give another atlas_image"):
+        return _read_labels(file[0])
 
 
 def _read_labels(path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -212,9 +223,9 @@ def _read_labels(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=4)
-def _labels_on_grid(path: str, shape: tuple[int, ...], affine: bytes) -> np.ndarray:
+def _labels_on_grid(file: FileState, shape: tuple[int, ...], affine: bytes) -> np.ndarray:
     """Return the label at the centre of every voxel of a grid (0 outside the label image)."""
-    labels, own = _label_image(path)
+    labels, own = _label_image(file)
     matrix = np.frombuffer(affine).reshape(4, 4)
     if labels.shape == shape and np.allclose(own, matrix):
         return labels
@@ -232,9 +243,11 @@ def _labels_on_grid(path: str, shape: tuple[int, ...], affine: bytes) -> np.ndar
 
 
 @lru_cache(maxsize=4)
-def _label_hits(path: str, shape: tuple[int, ...], affine: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _label_hits(
+    file: FileState, shape: tuple[int, ...], affine: bytes
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the grid voxel that each voxel of the label image hits (-1: none), and its label."""
-    labels, own = _label_image(path)
+    labels, own = _label_image(file)
     places = np.argwhere(labels > 0)
     step = np.linalg.inv(np.frombuffer(affine).reshape(4, 4)) @ own
     where = np.floor(places @ step[:3, :3].T + step[:3, 3] + 0.5).astype(int)
