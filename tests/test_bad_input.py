@@ -33,6 +33,13 @@ def train(capsys, folder, *options: str) -> str:
     return complaint(capsys, *words, f"data.dataset_dir=[{folder}]", *options)
 
 
+def test_a_cohort_of_which_nothing_is_asked(capsys, tmp_path, runs):
+    folder = make_cohort(tmp_path / "cohort", subjects=20, targets=[])
+    words = ["train", "instruct", "-o", str(tmp_path / "run"), "--init", str(runs["align"])]
+    said = complaint(capsys, *words, f"data.dataset_dir=[{folder}]")
+    assert "nothing is asked of test: name tasks, as in instruct.tasks=[sex]" in said
+
+
 def series(folder, index: int, change) -> None:
     with h5py.File(folder / "data_resampled.h5", "r+") as handle:
         values = handle[f"time_series/sample_{index}"]

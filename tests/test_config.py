@@ -126,3 +126,9 @@ def test_the_documented_command_lines_are_understood():
 def test_an_unknown_flag_is_refused(words):
     with pytest.raises(InputError):
         read_flags(words)
+
+
+@pytest.mark.parametrize("pair", ["data.desc_type=[{x}]", "instruct.tasks=[[sex]]"])
+def test_an_item_of_a_list_that_is_no_word_is_refused(pair):
+    with pytest.raises(InputError, match=pair.split("=")[0]):
+        load_config(overrides=[pair])

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from fmrilm.errors import InputError
-from fmrilm.locks import LOCK, writing
+from fmrilm.files import LOCK
+from fmrilm.locks import writing
 
 
 def test_the_lock_is_gone_afterwards_whatever_happened(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fmrilm.locks import LOCK
+from fmrilm.files import LOCK
 from fmrilm.run_record import read_lineage
 from small import TINY_MODEL, make_cohort
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEAL = "seal.json"  # what the files of a folder hashed to when they were written
+LOCK = ".fmrilm-lock.json"  # see fmrilm.locks
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -77,9 +78,9 @@ def check_seal(folder: Path, remedy: str = RESTORE) -> None:
 
 
 def files_in(folder: Path) -> Iterator[str]:
-    """Yield the names of all files below a folder, the seal left out."""
+    """Yield the names of all files below a folder, the seal and a lock left out."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != SEAL:
+        if path.is_file() and path.name not in (SEAL, LOCK):
             yield path.relative_to(folder).as_posix()
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fmrilm.errors import InputError
+from fmrilm.files import LOCK
 from fmrilm.readers import read_json
-
-LOCK = ".fmrilm-lock.json"
 
 
 @contextmanager

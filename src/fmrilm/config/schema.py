@@ -329,6 +329,7 @@ def load_config(
             raise InputError(f"{source} cannot be read ({reason(error)}): correct it") from None
     with reading(", ".join(source for source, _ in layers) or "the options", "correct it"):
         config = OmegaConf.to_object(merged)
+        OmegaConf.structured(config)  # checks the items of lists, which merging does not
     assert isinstance(config, Config)
     vq = config.model.vq_model
     if vq.quantizer == TITOK:  # of the original: a way of making tokens, not of making codes

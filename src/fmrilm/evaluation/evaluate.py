@@ -139,7 +139,8 @@ def _language_models(
             write_descriptions(folder, described)
             print_descriptions(described, title)
             content["descriptions"] = [result.to_dict() for result in described]
-        write_seal(folder, [path.name for path in sorted(folder.glob("*.*")) if path.name != SEAL])
+        shown = [path.name for path in sorted(folder.glob("[!.]*.*")) if path.name != SEAL]
+        write_seal(folder, shown)
         print(f"results in {folder}")
         holds &= all(result.verdict["scan_adds"] for result in results)
         holds &= all(result.scan_adds for result in described)

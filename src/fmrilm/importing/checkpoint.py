@@ -84,16 +84,15 @@ def import_checkpoint(
     fmrilm import fMRI-LM-B-Qwen3-0.6B-instruct.pt -o runs/released --lm Qwen/Qwen3-0.6B
     fmrilm import stage1-tokenizer.pt -o runs/released-tokenizer
     """
-    from transformers.utils import logging as transformers_logging
-
     from fmrilm.importing.layouts import detect
     from fmrilm.importing.restricted_pickle import read_checkpoint
     from fmrilm.importing.unused import explain_unused
+    from fmrilm.lm.language_models import quiet_transformers
 
     if output.exists():
         raise InputError(f"{output} exists: give another folder, or remove it")
     options = dataclasses.replace(options or ImportOptions(), **changes)
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     content = read_checkpoint(file)
     state, card = _open(content, file)
     layout = detect(state)

@@ -22,6 +22,14 @@ RETRAIN = "restore it, or train the run again"
 MANIFEST = "weights.json"  # what is, and what has to be, in a folder of save_language_model
 
 
+def quiet_transformers() -> None:
+    """No progress bar for weights that load in a second, no warning that is none of the user's."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def load_language_model(config: LMConfig, texts: Iterable[str] = ()) -> tuple[Any, Any]:
     """Return a causal language model and its text tokenizer.
 
@@ -37,6 +45,7 @@ def load_language_model(config: LMConfig, texts: Iterable[str] = ()) -> tuple[An
     InputError
         If the model cannot be found or is no causal language model.
     """
+    quiet_transformers()
     if config.base_model == "tiny":
         return build_tiny(config, texts)
     if config.base_model == IMPORTED:

@@ -122,7 +122,6 @@ def train_stage(
             check_scaling(read_lineage(source)["cohorts"], cohort, source)
     for cohort in cohorts:
         say(summarise(cohort))
-    _quiet_transformers()
     objective, train_loader, val_loader = _builder(stage)(settings, cohorts, parent)
     if resume:
         check_base(lineage, objective.base)
@@ -157,7 +156,6 @@ def rebuild_objective(run: Path) -> Objective:
     lineage = read_lineage(run)
     parent = find_parent(lineage)
     config = load_config([run / "config.yaml"])
-    _quiet_transformers()
     declare(config)
     cohorts = open_cohorts(config, [run, *([] if parent is None else [parent])])
     return _builder(lineage["stage"])(config, cohorts, parent)[0]
@@ -324,10 +322,3 @@ def _folder(given: Path | str | None, flag: str) -> Path:
     if given is None:
         raise InputError(f"give the run folder: {flag} runs/name")
     return Path(given)
-
-
-def _quiet_transformers() -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()

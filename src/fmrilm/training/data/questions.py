@@ -28,7 +28,18 @@ def collect_questions(
     A scan is asked every task whose label it has; scans without the label are left out. Which
     formats there are says ``instruct.formats``: one question (``single``), all of a scan's
     questions in one conversation (``several``), or a report on all of them (``open``).
+
+    Raises
+    ------
+    InputError
+        If no cohort has a task.
     """
+    if not any(cohort_tasks(config, cohort) for cohort in cohorts):
+        names = ", ".join(cohort.name for cohort in cohorts)
+        raise InputError(
+            f"nothing is asked of {names}: name tasks, as in instruct.tasks=[sex], or write "
+            "targets: into cohort.yaml"
+        )
     rng = np.random.default_rng(config.train.seed)
     rows: Pairs = []
     asked: list[Asked] = []
