@@ -133,3 +133,27 @@ def test_constant_regions_are_masked_and_counted(capsys, tmp_path):
         main([*words, *options])
     assert ended.value.code == 0
     assert "1 of 12 regions constant or absent in 28 of 28" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_kind_is_not_written_into(capsys, folder, runs):
+    said = complaint(capsys, "simulate", str(runs["align"]), "--subjects", "12")
+    assert "holds a run: give another folder for the cohort" in said
+    words = ["train", "instruct", "-o", str(folder), "--init", str(runs["align"])]
+    said = complaint(capsys, *words, f"data.dataset_dir=[{folder}]")
+    assert "holds a cohort: give another folder for the run" in said
+
+
+def test_a_file_of_options_without_any(capsys, folder, tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    said = train(capsys, folder, "-c", str(tmp_path / "empty.yaml"))
+    assert "holds no option" in said
+
+
+def test_no_descriptions_named_to_align_with(capsys, folder):
+    assert "add data.desc_type=[fc]" in train(capsys, folder, "data.desc_type=[]")
+
+
+def test_metadata_of_another_shape(capsys, folder):
+    with h5py.File(folder / "data_resampled.h5", "r+") as handle:
+        handle["metadata/censored"] = 3
+    assert "metadata/censored has the shape ()" in train(capsys, folder)

@@ -52,6 +52,16 @@ def writing(folder: str | Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+_MARKS = {"lineage.json": "run", "data_resampled.h5": "cohort"}
+
+
+def check_kind(folder: Path, kind: str) -> None:
+    """Raise :class:`InputError` if a folder holds a cohort and is to hold a run, or vice versa."""
+    for mark, other in _MARKS.items():
+        if other != kind and (folder / mark).exists():
+            raise InputError(f"{folder} holds a {other}: give another folder for the {kind}")
+
+
 def check_free(folder: Path) -> str | None:
     """Raise :class:`InputError` if another process writes into a folder.
 

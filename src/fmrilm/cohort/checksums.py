@@ -61,7 +61,7 @@ def _compute(store: TimeSeriesStore) -> list[str]:
 def edited(store: TimeSeriesStore) -> list[int]:
     """Return the samples that are no longer what was written; none for a store without a record."""
     recorded = store.extra(RECORDED)
-    if recorded is None or len(recorded) != len(store):
+    if np.shape(recorded) != (len(store),):
         return []
     pairs = zip(recorded, read_checksums(store), strict=True)
     return [index for index, (before, now) in enumerate(pairs) if before != now]

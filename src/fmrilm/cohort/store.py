@@ -165,6 +165,11 @@ class TimeSeriesStore:
         if self._censored is None:
             recorded = self.extra("censored")
             self._censored = np.zeros((len(self), 0), bool) if recorded is None else recorded
+            if self._censored.ndim != 2 or len(self._censored) != len(self):
+                raise InputError(
+                    f"{self.path}: metadata/censored has the shape {np.shape(recorded)}, it should "
+                    f"be ({len(self)}, time points): prepare the cohort again"
+                )
         length = self.shape(index)[1]
         known = self._censored[index, :length].astype(bool)
         return np.pad(known, (0, length - len(known)))

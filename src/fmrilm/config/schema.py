@@ -342,7 +342,10 @@ def load_config(
 
 def _open(path: str | Path) -> Any:
     """Return a YAML file as a tree of omegaconf."""
-    return to_tree(read_yaml(path), str(path))
+    content = read_yaml(path)
+    if not content:
+        raise InputError(f"{path} holds no option: write some into it, or leave it out")
+    return to_tree(content, str(path))
 
 
 def read_model_config(path: Path, parts: Sequence[str]) -> ModelConfig:

@@ -25,7 +25,7 @@ from fmrilm.cohort.store import TimeSeriesStore
 from fmrilm.errors import InputError
 from fmrilm.files import replacing
 from fmrilm.jobs import workers
-from fmrilm.locks import writing
+from fmrilm.locks import check_kind, writing
 from fmrilm.preparation.participants import People, find_people, write_participants
 from fmrilm.preparation.resume import (
     OldStore,
@@ -101,6 +101,7 @@ def prepare(
     info = COHORTS[cohort] if cohort in COHORTS else read_cohort_yaml(_yaml_path(cohort))
     options = load_settings(settings or [])
     folder = Path(output)
+    check_kind(folder, "cohort")
     atlas = load_atlas(options.atlas)
     scans = find_scans(root, info, options.strategy, dict(options.bids))
     image = _label_image(scans, atlas, options)

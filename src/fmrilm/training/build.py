@@ -17,7 +17,7 @@ from fmrilm.config.flags import read_flags
 from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.errors import InputError
 from fmrilm.lineage.trained_on import check_scaling
-from fmrilm.locks import check_free, writing
+from fmrilm.locks import check_free, check_kind, writing
 from fmrilm.progress import is_first_process, say
 from fmrilm.registry import suggest
 from fmrilm.run_record import find_parent, is_run, read_lineage
@@ -94,6 +94,7 @@ def train_stage(
     parent = None if init_given is None else find_run(Path(init_given))
     if resume and overwrite:
         raise InputError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    check_kind(output, "run")
     if is_first_process():
         check_free(output)
     lineage: dict[str, Any] = {}

@@ -39,7 +39,7 @@ from fmrilm.datasets.synthetic.signal import (
 )
 from fmrilm.errors import InputError
 from fmrilm.files import replacing
-from fmrilm.locks import writing
+from fmrilm.locks import check_kind, writing
 from fmrilm.progress import track
 from fmrilm.readers import read_json
 from fmrilm.registry import Registry
@@ -167,6 +167,7 @@ def simulate(
     name = cohort if effect is None else f"effect-{effect}"
     target = Path(folder) if folder else Path("data/synthetic") / name
     recipe = Recipe(cohort, subjects, seed, timepoints, effect, preset)
+    check_kind(target, "cohort")
     _check_free(target, recipe)
     with writing(target):
         _write_effects(target, recipe)  # first, so that an interrupted simulation is known as one

@@ -146,6 +146,11 @@ def stage_descriptions(config: Config, cohorts: Sequence[Cohort]) -> list[str]:
                     "left out of the alignment with text"
                 )
     count = sum(len(cohort.indices("train")) for cohort in cohorts)
+    if not config.data.desc_type:
+        raise InputError(
+            "data.desc_type names no descriptions to align with: add data.desc_type=[fc], or train "
+            "without alignment (tokenizer.clip_weight=0)"
+        )
     if not any(texts[:count]):
         raise InputError(
             "no training scan has a description: run `fmrilm describe`, or train without alignment "
