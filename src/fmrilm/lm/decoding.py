@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fmrilm.errors import InputError
-from fmrilm.lm.interface import Scan, ScanReader
+from fmrilm.lm.interface import Scan, ScanReader, check_length
 from fmrilm.lm.text import SCAN_ID, without_scan
 from fmrilm.tokenizer.masks import attention_bias
 
@@ -168,6 +168,7 @@ def extend(
     position = prefix.position[:, -1:] + mask.long().cumsum(1)
     prefix.position = torch.cat([prefix.position, position], 1)
     prefix.valid = torch.cat([prefix.valid, mask], 1)
+    check_length(prefix.position, model.lm)
     embeds = model.lm.get_input_embeddings()(ids)
     output = model.lm(
         inputs_embeds=embeds,

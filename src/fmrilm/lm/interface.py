@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 from torch import Tensor
 
 from fmrilm.config.schema import ModelConfig
+from fmrilm.errors import InputError
 from fmrilm.lm.text import TextEncoder
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
@@ -56,3 +57,25 @@ class ScanReader(Protocol):
 
     def prepare_activations(self, *args: Any, **kwargs: Any) -> Any:
         """See :class:`fmrilm.lm.reader.FMRIReader`."""
+
+
+def check_length(position: Tensor, lm: Any) -> None:
+    """Raise :class:`InputError` if a language model has no position for the end of a prompt.
+
+    Regions of a time step share a position, so positions are fewer than tokens: looked up only
+    where there are more tokens than positions.
+
+    Parameters
+    ----------
+    position : Tensor of long, shape (B, L)
+    lm : PreTrainedModel
+    """
+    most = getattr(lm.config, "max_position_embeddings", None)
+    if most is None or position.shape[1] <= most:
+        return
+    needed = int(position.max()) + 1
+    if needed > most:
+        raise InputError(
+            f"a prompt needs {needed} positions, the language model has {most}: take another one, "
+            "longer time patches (model.vq_model.patch_size), or fewer facts and shorter texts"
+        )

@@ -20,7 +20,7 @@ from fmrilm.lm.codes import codes_loss, next_step_target
 from fmrilm.lm.cpu.activations import half_activations
 from fmrilm.lm.cpu.attention import use_segments
 from fmrilm.lm.cpu.lean import make_lean
-from fmrilm.lm.interface import Scan
+from fmrilm.lm.interface import Scan, check_length
 from fmrilm.lm.logits import is_linear, linear_cross_entropy
 from fmrilm.lm.scan_summary import ScanSummary, build_projector
 from fmrilm.lm.text import IGNORED, SCAN_ID, TextEncoder, check_places
@@ -197,6 +197,7 @@ class FMRIReader(nn.Module):
                 valid = valid.masked_scatter(is_scan, usable)
         if position is None:
             position = self._positions(input_ids, attention_mask)
+        check_length(position, self.lm)
         if self.has_segments:
             columns = is_scan.any(0).nonzero()
             options["scan_end"] = int(columns[-1]) + 1 if len(columns) else 0

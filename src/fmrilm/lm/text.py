@@ -90,9 +90,43 @@ class TextEncoder:
         self.num_scan_tokens = num_scan_tokens
         self.num_summary_tokens = num_summary_tokens
         self.delimiters = ("<fmri>", "</fmri>") if add_delimiter else ("", "")
+        self._check()
         pad = text_tokenizer.pad_token_id
         self.pad_id = int(pad if pad is not None else text_tokenizer.eos_token_id)
         self.eos_id = int(text_tokenizer.eos_token_id)
+        alone = text_tokenizer("")["input_ids"]
+        adds_bos = alone[:1] == [text_tokenizer.bos_token_id] and not self.is_chat
+        self.start_ids = alone[:1] if adds_bos else []  # a chat template writes its own
+
+    def _check(self) -> None:
+        """Raise :class:`InputError` if nothing can be asked, or no answer can end."""
+        if self.text_tokenizer.eos_token_id is None:
+            raise InputError(
+                "the text tokenizer of the language model has no end-of-text token: set eos_token "
+                "in its tokenizer_config.json, or take another language model"
+            )
+        if not self.is_chat:
+            return
+        from jinja2 import TemplateError
+
+        try:
+            asked = self._chat([{"role": "user", "content": SCAN_MARK}])
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of the language model refuses a question of the user ({error})"
+                ": correct it, or delete it from its tokenizer_config.json"
+            ) from None
+        if SCAN_MARK not in asked:
+            raise InputError(
+                f"the chat template of the language model changes {SCAN_MARK}, the place of the "
+                "scan: correct it, or delete it from its tokenizer_config.json"
+            )
+
+    def _chat(self, messages: list[dict[str, str]]) -> str:
+        """The text of a conversation up to where the next answer begins."""
+        return self.text_tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
 
     @property
     def num_places(self) -> int:
@@ -121,23 +155,19 @@ class TextEncoder:
         if self.layout != "template" and marks:
             prompt = SCAN_MARK + prompt.replace(SCAN_MARK, "").lstrip()
         if self.is_chat:
-            prompt = self.text_tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
+            prompt = self._chat([{"role": "user", "content": prompt}])
         before, mark, after = prompt.partition(SCAN_MARK)
         if not mark:
-            return self._ids(before)
+            return self.start_ids + self._ids(before)
         scan = [SCAN_ID] * self.num_places
         opening, closing = self.delimiters
         if self.layout == "template":
-            return self._ids(before + opening) + scan + self._ids(closing + after)
+            head = self.start_ids + self._ids(before + opening)
+            return head + scan + self._ids(closing + after)
         scan = self._ids(opening) + scan + self._ids(closing)
         if self.layout == "prefix":
-            return scan + self._ids(before + after)
-        return self._ids(before) + scan + self._ids(after)
+            return self.start_ids + scan + self._ids(before + after)
+        return self.start_ids + self._ids(before) + scan + self._ids(after)
 
     def answer_ids(self, answer: str, end: bool = True) -> list[int]:
         """Return the ids of an answer, with the end-of-text token after it."""
@@ -179,12 +209,7 @@ class TextEncoder:
         # What the chat template writes after an answer is found by giving it one.
         mark = "fmrilm-answer"
         messages = [("user", "?"), ("assistant", mark), ("user", turn)]
-        text = self.text_tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
+        text = self._chat([{"role": role, "content": content} for role, content in messages])
         after = text.partition(mark)[2]
         return self._ids(after.removeprefix(str(self.text_tokenizer.eos_token)))
 
@@ -194,8 +219,8 @@ class TextEncoder:
         return prompt + self._ids(self.delimiters[0]) + [SCAN_ID] * self.num_scan_tokens
 
     def text_ids(self, text: str) -> list[int]:
-        """Return the ids of running text without a prompt, from one end-of-text to the next."""
-        return [self.eos_id, *self._ids(text), self.eos_id]
+        """The ids of running text: behind the start token, or the end of the text before."""
+        return [*(self.start_ids or [self.eos_id]), *self._ids(text), self.eos_id]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, without special tokens."""
