@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -126,3 +128,19 @@ def test_more_metadata_is_filled_while_writing(tmp_path, series):
 def test_a_store_may_be_sent_to_another_process(path, series):
     store = pickle.loads(pickle.dumps(TimeSeriesStore(path)))
     np.testing.assert_array_equal(store.read(1)[0], series[1])
+
+
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path):
+    """HDF5 ends the process with SIGSEGV when it closes a file that it could not write."""
+    code = (
+        "import resource, sys, numpy as np\nfrom fmrilm.cohort.store import write_store\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "scans = ((f's{i}', '1', np.zeros((3, 320))) for i in range(40))\n"
+        "write_store(sys.argv[1], scans, t_r=2.0, atlas='x', roi_ids=list('abc'),"
+        " source='SYNTHETIC')"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "store.h5")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1, done.returncode
+    assert "File too large" in done.stderr
+    assert not (tmp_path / "store.h5").exists()

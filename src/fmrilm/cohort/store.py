@@ -260,7 +260,8 @@ def write_store(
     sessions: list[str] = []
     checksums: list[str] = []
     seen: set[tuple[str, str]] = set()
-    with h5py.File(partial, "w") as handle:
+    # Through a file of Python's: HDF5 by itself ends the process (SIGSEGV) on a full disk.
+    with partial.open("w+b") as file, h5py.File(file, "w") as handle:
         group = handle.create_group("time_series")
         for subject, session, series in samples:
             if (subject, session) in seen:
