@@ -14,6 +14,55 @@ from fmrilm.errors import InputError
 from fmrilm.readers import reading
 
 
+def model_folder(
+    place: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of a saved model.
+
+    Parameters
+    ----------
+    place : path or str
+        A run folder (its ``model/`` is taken), the folder itself, or a name on the Hugging Face
+        hub, whose files are downloaded into its cache.
+    revision, token, cache_dir, local_files_only
+        Of the hub.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither such a folder nor such a name.
+    """
+    folder = Path(place)
+    for candidate in (folder / "model", folder):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if folder.exists():
+        raise FileNotFoundError(
+            f"{folder} holds no model: make one with `fmrilm train align` or `instruct`"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                str(place), revision=revision, token=token, cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+        )  # fmt: skip
+    except HFValidationError:
+        raise FileNotFoundError(f"{place} not found: give the folder of a run") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise FileNotFoundError(
+            f"{place} is no folder, and not on the Hugging Face hub either "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+
+
 def weights_hash(state: Mapping[str, Tensor]) -> str:
     """Return a hash of names, shapes and values of weights.
 

@@ -50,6 +50,7 @@ COMMANDS = {
         "Score runs beside baselines.",
         also={"output": ("--output_dir",), "config": ("--cfg_path",)},
     ),
+    "ask": Command("fmrilm.asking.ask:ask", "Ask a trained run about a scan."),
     "benchmark": Command("fmrilm.reporting.benchmark:benchmark", "Compare runs on one page."),
     "explain": Command("fmrilm.explanation.explain:explain", "Show the regions answers rest on."),
     "embed": Command(

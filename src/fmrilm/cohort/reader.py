@@ -63,33 +63,8 @@ class ScanReader:
     def pad(
         self, series: np.ndarray, roi_mask: np.ndarray, kept: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return a scan (R, T) and its mask as tensors, padded to at least N time points.
-
-        Parameters
-        ----------
-        series : ndarray, shape (R, T)
-        roi_mask : ndarray of bool, shape (R,)
-        kept : ndarray of bool, shape (at least T,), optional
-            Time points that are not censored.
-
-        Returns
-        -------
-        series : Tensor
-        mask : Tensor of bool
-            (R,), or that of the series where it was padded or some of it is censored.
-        """
-        import torch
-
-        if kept is not None:
-            roi_mask = roi_mask[:, None] & kept[: series.shape[1]]
-            series = np.where(roi_mask, series, np.float32(0))
-        if series.shape[1] < self.num_timestamp:
-            series, real = pad_time(series, self.num_timestamp)
-            if roi_mask.ndim == 2:
-                roi_mask = np.pad(roi_mask, ((0, 0), (0, len(real) - roi_mask.shape[1])))
-            else:
-                roi_mask = roi_mask[:, None] & real
-        return torch.from_numpy(series), torch.from_numpy(roi_mask)
+        """A scan as tensors, padded to at least N time points; see :func:`pad_scan`."""
+        return pad_scan(series, roi_mask, self.num_timestamp, kept)
 
     def batch(
         self,
@@ -114,6 +89,42 @@ class ScanReader:
             torch.stack([series for series, _ in scans]).float(),
             stack_masks([mask for _, mask in scans]),
         )
+
+
+def pad_scan(
+    series: np.ndarray,
+    roi_mask: np.ndarray,
+    num_timestamp: int,
+    kept: np.ndarray | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A scan (R, T) and its mask as tensors, padded to at least ``num_timestamp`` time points.
+
+    Parameters
+    ----------
+    series : ndarray, shape (R, T)
+    roi_mask : ndarray of bool, shape (R,)
+    num_timestamp : int
+    kept : ndarray of bool, shape (at least T,), optional
+        Time points that are not censored.
+
+    Returns
+    -------
+    series : Tensor
+    mask : Tensor of bool
+        (R,), or that of the series where it was padded or some of it is censored.
+    """
+    import torch
+
+    if kept is not None:
+        roi_mask = roi_mask[:, None] & kept[: series.shape[1]]
+        series = np.where(roi_mask, series, np.float32(0))
+    if series.shape[1] < num_timestamp:
+        series, real = pad_time(series, num_timestamp)
+        if roi_mask.ndim == 2:
+            roi_mask = np.pad(roi_mask, ((0, 0), (0, len(real) - roi_mask.shape[1])))
+        else:
+            roi_mask = roi_mask[:, None] & real
+    return torch.from_numpy(series), torch.from_numpy(roi_mask)
 
 
 def stack_masks(masks: Sequence[Tensor]) -> Tensor:

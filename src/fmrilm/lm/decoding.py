@@ -182,7 +182,6 @@ def extend(
     return output.logits.float()
 
 
-@torch.no_grad()
 def continue_text(
     model: ScanReader,
     prefix: Prefix,
@@ -190,7 +189,20 @@ def continue_text(
     choose: Callable[[Tensor], Tensor],
     on_text: OnText | None = None,
 ) -> list[str]:
-    """Return what the model writes after a prefix, one text per row.
+    """What the model writes after a prefix, one text per row; see :func:`continue_ids`."""
+    rows = continue_ids(model, prefix, max_new_tokens, choose, on_text)
+    return [model.text.decode(_until(row, model.text.eos_id)) for row in rows]
+
+
+@torch.no_grad()
+def continue_ids(
+    model: ScanReader,
+    prefix: Prefix,
+    max_new_tokens: int,
+    choose: Callable[[Tensor], Tensor],
+    on_text: OnText | None = None,
+) -> list[list[int]]:
+    """The tokens that the model writes after a prefix, of each row up to and with its end.
 
     Parameters
     ----------
@@ -218,7 +230,7 @@ def continue_text(
         if bool(ended.all()):
             break
         extend(model, prefix, token[:, None])
-    return [model.text.decode(_until(row, eos)) for row in rows]
+    return rows
 
 
 def _tell(

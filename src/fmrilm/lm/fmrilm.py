@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from fmrilm.lm.codes import write_codes
 from fmrilm.lm.decoding import (
     OnText,
     Prefix,
+    continue_ids,
     continue_text,
     extend,
     greedy,
@@ -40,7 +42,7 @@ from fmrilm.lm.reader import FMRIReader, Scan
 from fmrilm.lm.text import without_scan
 from fmrilm.readers import reading
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
-from fmrilm.weights import load_exactly
+from fmrilm.weights import load_exactly, model_folder
 
 
 class FMRILM(FMRIReader):
@@ -196,20 +198,28 @@ class FMRILM(FMRIReader):
 
     def generate(
         self,
-        fmri: Tensor | None,
-        roi_mask: Tensor | None,
-        prompts: Sequence[str],
+        fmri: Tensor | None = None,
+        roi_mask: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
         max_new_tokens: int = 64,
         do_sample: bool = False,
         allowed: Sequence[str] | None = None,
         on_text: OnText | None = None,
-    ) -> list[str]:
-        """Return one continuation per prompt; greedy, or sampled with the configured settings.
+        **inputs: Tensor,
+    ) -> Any:
+        """One continuation per prompt; greedy, or sampled with the configured settings.
+
+        Decoding is ours behind the interface of transformers: its own grows a 2-D mask by one
+        column per token and counts positions up, while the prefix rule needs a 4-D mask in which
+        the regions of a time step share a position (docs/background/language-models.md).
 
         Parameters
         ----------
         fmri, roi_mask, prompts
             As for :meth:`score`.
+        input_ids, attention_mask : Tensor of long, shape (B, L)
+            In place of ``prompts``, as :class:`~fmrilm.processing.processor.FMRIProcessor` makes
+            them.
         max_new_tokens : int
         do_sample : bool
         allowed : sequence of str, optional
@@ -218,9 +228,21 @@ class FMRILM(FMRIReader):
         on_text : callable, optional
             Called after every token with the new piece of each row's text, of ``allowed`` answers
             once.
+
+        Returns
+        -------
+        texts : list of str
+            With ``input_ids`` the new tokens instead, Tensor (B, at most ``max_new_tokens``),
+            padded on the right.
         """
         if allowed is not None and not allowed:
             raise InputError("no answer is allowed: name at least one, or leave out `allowed`")
+        if prompts is None:
+            if allowed is not None:
+                raise InputError("`allowed` goes with `prompts`, not with input_ids")
+            return self._generate_ids(fmri, roi_mask, max_new_tokens, do_sample, **inputs)
+        if inputs:
+            raise InputError(f"generate was given prompts and {', '.join(inputs)}: give one")
         prefix = self.prefill(fmri, roi_mask, prompts)
         choose = self._chooser(do_sample)
         if allowed is None:
@@ -231,6 +253,24 @@ class FMRILM(FMRIReader):
         if on_text is not None:
             on_text(texts)
         return texts
+
+    def _generate_ids(
+        self,
+        fmri: Tensor | None,
+        roi_mask: Tensor | None,
+        max_new_tokens: int,
+        do_sample: bool,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = [ids[seen.bool()].tolist() for ids, seen in zip(input_ids, mask, strict=True)]
+        prefix = prefill(self, fmri, roi_mask, rows)
+        said = continue_ids(self, prefix, max_new_tokens, self._chooser(do_sample))
+        new = torch.full((len(said), max(map(len, said))), self.text.pad_id)
+        for row, ids in zip(new, said, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        return new.to(self.device)
 
     def generate_scan(self, descriptions: Sequence[str], do_sample: bool = False) -> Tensor:
         """Return series (B, R, T) that fit descriptions: codes by the LM, decoded by the tokenizer.
@@ -278,7 +318,7 @@ class FMRILM(FMRIReader):
         InputError
             If a weight is missing, unknown or changed.
         """
-        folder = Path(folder)
+        folder = model_folder(folder)
         if not (folder / "bridge.safetensors").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no model: make one with `fmrilm train align` or `instruct`"

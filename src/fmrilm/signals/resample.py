@@ -106,6 +106,10 @@ def fit_length(
     return [series[:, cut] for cut in choose_cuts(series.shape[1], n_timepoints, method, seed)]
 
 
+class TooShortError(InputError):
+    """A scan has fewer time points than are wanted of it."""
+
+
 def choose_cuts(length: int, n_timepoints: int, method: str = "clip", seed: int = 0) -> list[slice]:
     """Return where a scan is cut into the pieces that go into the store.
 
@@ -135,7 +139,7 @@ def choose_cuts(length: int, n_timepoints: int, method: str = "clip", seed: int 
     if method == "keep":
         return [slice(0, length)]
     if length < n_timepoints and method != "pad":
-        raise InputError(
+        raise TooShortError(
             f"the scan has {length} time points after resampling, fewer than {n_timepoints}: "
             "use length=pad to keep it masked, or a smaller n_timepoints"
         )

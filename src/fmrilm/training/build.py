@@ -18,6 +18,7 @@ from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.errors import InputError
 from fmrilm.lineage.trained_on import check_scaling
 from fmrilm.locks import check_free, check_kind, writing
+from fmrilm.processing.processor import FMRIProcessor
 from fmrilm.progress import is_first_process, say
 from fmrilm.registry import suggest
 from fmrilm.run_record import find_parent, is_run, read_lineage
@@ -126,6 +127,8 @@ def train_stage(
     objective, train_loader, val_loader = _builder(stage)(settings, cohorts, parent)
     if resume:
         check_base(lineage, objective.base)
+    if is_first_process():
+        objective.processor = FMRIProcessor.from_cohorts(cohorts, settings)
     # of several processes one writes
     with writing(output) if is_first_process() else nullcontext():
         if is_first_process():

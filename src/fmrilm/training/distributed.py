@@ -233,3 +233,5 @@ class Exporter:
     def write(self, folder: Path) -> None:
         """Write the model; for the main process."""
         self._whole.export(folder)
+        if self._whole.processor is not None:
+            self._whole.processor.save_pretrained(folder)

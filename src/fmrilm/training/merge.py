@@ -8,6 +8,7 @@ from pathlib import Path
 from fmrilm.config.schema import load_config, save_config
 from fmrilm.errors import InputError
 from fmrilm.lineage.trained_on import SEEN_FILE, TRAINED_ON_FILE
+from fmrilm.processing.recipes import copy_processor
 from fmrilm.run_record import read_lineage, write_record
 from fmrilm.training.runs import find_run
 
@@ -46,6 +47,7 @@ def merge(run: Path, *, output: Path, checkpoint: bool = False) -> Path:
     model = merge_lora(FMRILM.from_pretrained(folder / "model"))
     output.mkdir(parents=True)
     model.save_pretrained(output / "model")
+    copy_processor(folder / "model", output / "model")
     config = load_config([folder / "config.yaml"])
     save_config(dataclasses.replace(config, model=model.config), output / "config.yaml")
     return _say_where_from(folder, output)
@@ -62,6 +64,7 @@ def _from_checkpoint(run: Path, output: Path) -> Path:
     merge_checkpoint(path, objective)
     output.mkdir(parents=True)
     objective.export(output / "model")
+    copy_processor(run / "model", output / "model")
     shutil.copy(run / "config.yaml", output / "config.yaml")
     return _say_where_from(run, output)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ class Objective(nn.Module):
     """The losses of one stage over the networks it trains."""
 
     base: BaseModel | None = None  # the language model in it, as it was before any training here
+    processor: Any = None  # what prepares scans for it; saved beside the weights
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``loss``, and whatever else should be logged, by name; all scalars.

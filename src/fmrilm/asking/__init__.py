@@ -1,0 +1,1 @@
+"""Ask a trained model about a scan: on the command line and in Python."""

@@ -1,0 +1,1 @@
+"""What stands between a raw scan and a model: the processor, and how unlike training a scan is."""

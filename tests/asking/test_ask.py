@@ -1,0 +1,186 @@
+"""What is said of a scan is what `evaluate` says of it, however the scan is given."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmrilm.asking.pipeline import NOT_SURE, FMRIPipeline
+from fmrilm.cli import main
+from fmrilm.cohort.cohort import Cohort
+from fmrilm.errors import InputError
+from fmrilm.processing.processor import FMRIProcessor
+
+MODEL = [
+    "model.vq_model.enc_cls=vit_tiny", "model.vq_model.n_embd=16", "model.vq_model.n_head=2",
+    "model.vq_model.n_layer=1", "model.vq_model.num_rois=24", "model.vq_model.num_timestamp=40",
+    "model.vq_model.patch_size=20", "model.vq_model.codebook_size=32", "model.vq_model.code_dim=8",
+    "model.lm.base_model=tiny", "train.epochs=1", "train.batch_size=8", "data.desc_type=[fc]",
+    "instruct.tasks=[sex,age]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(make_study, tmp_path_factory):
+    """A study of images, the cohort made of it, and a run trained and evaluated on it."""
+    pytest.importorskip("nilearn", reason="needs fmrilm[imaging]")
+    from fmrilm.description.describe import describe
+    from fmrilm.evaluation.evaluate import evaluate
+    from fmrilm.preparation.prepare import prepare
+    from fmrilm.training.build import train_stage
+
+    root = tmp_path_factory.mktemp("asking")
+    make_study(root / "study", subjects=40)
+    settings = [f"atlas={root}/study/atlas.tsv", f"atlas_image={root}/study/atlas.nii.gz",
+                "n_timepoints=40", "strategy=simple"]  # fmt: skip
+    prepare(str(root / "study/derivatives/fmriprep"), settings, output=str(root / "cohort"))
+    describe(str(root / "cohort"), types="fc", gallery=0)
+    options = [*MODEL, f"data.dataset_dir=[{root}/cohort]"]
+    tok = train_stage("tokenizer", options, output=root / "tok")
+    align = train_stage("align", options, output=root / "align", init=tok)
+    train_stage("instruct", options, output=root / "run", init=align)
+    evaluate([str(root / "run")], baselines="none", free_text=False, scrutiny=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pipeline(place):
+    return FMRIPipeline(place / "run")
+
+
+def image(place, subject):
+    return next((place / "study").rglob(f"{subject}_*desc-preproc_bold.nii.gz"))
+
+
+def values(reply):
+    return {a.task: a.probabilities or a.value for a in reply.answers}
+
+
+def test_the_answers_are_those_of_evaluate(place, pipeline):
+    cohort = Cohort(place / "cohort")
+    table = pd.read_csv(place / "run/evaluation/predictions.csv")
+    table = table[table["task"] == "sex"]
+    assert len(table) > 2
+    for _, row in table.iterrows():
+        pairs = list(zip(cohort.store.subjects, cohort.store.sessions, strict=True))
+        index = pairs.index((row["subject_id"], row["session_id"]))
+        reply = pipeline((cohort, index), "sex")
+        fmri, mask = pipeline.processor(pipeline.sample(cohort, index)).values()
+        prompt = pipeline._prompt(pipeline.sample(cohort, index), pipeline.tasks()[0])
+        (scores,) = pipeline.model.ask(fmri, mask, [(prompt, ["Male", "Female"])])
+        assert scores[0].softmax(-1)[1].item() == pytest.approx(row["p_Female"], abs=1e-6)
+        assert set(reply.answers[0].probabilities) == {"Male", "Female"}
+
+
+def test_an_image_is_answered_as_the_cohort_made_of_it(place, pipeline):
+    cohort = Cohort(place / "cohort")
+    for subject in ("sub-03", "sub-07"):
+        from_image = values(pipeline(image(place, subject)))
+        from_cohort = values(pipeline((cohort, cohort.store.subjects.index(subject))))
+        assert from_image["sex"] == pytest.approx(from_cohort["sex"], abs=1e-6)
+        assert from_image["age"] == pytest.approx(from_cohort["age"], abs=1e-4)
+
+
+def test_ready_series_are_answered_too(place, pipeline):
+    cohort = Cohort(place / "cohort")
+    series, _ = cohort.store.read(4)
+    told = values(pipeline(series, "sex"))
+    assert told["sex"] == pytest.approx(values(pipeline((cohort, 4), "sex"))["sex"], abs=1e-6)
+
+
+def test_beside_an_answer_stands_what_it_is_worth_and_how_unusual_the_scan_is(place, pipeline):
+    reply = pipeline(image(place, "sub-03"))
+    assert [a.task for a in reply.answers] == ["sex", "age"]
+    assert "held-out" in reply.answers[0].worth
+    assert not reply.drift.is_unlike
+    assert "regressed" in reply.notes[0]
+    series, _ = Cohort(place / "cohort").store.read(4)
+    shuffled = pipeline(np.random.default_rng(0).permutation(series))
+    assert shuffled.drift.is_unlike
+    assert "which regions go together" in shuffled.drift.text
+
+
+def test_an_answer_that_is_not_probable_enough_is_not_given(place):
+    path = place / "run/evaluation/metrics.json"
+    kept = path.read_text()
+    content = json.loads(kept)
+    for result in content["results"]:
+        calibration = result["scrutiny"].setdefault("calibration", {})
+        calibration |= {"temperature": 2.0, "abstention": {"threshold": 0.999}}
+    path.write_text(json.dumps(content))
+    try:
+        unsure = FMRIPipeline(place / "run")(image(place, "sub-03"), "sex").answers[0]
+    finally:
+        path.write_text(kept)
+    sure = FMRIPipeline(place / "run")(image(place, "sub-03"), "sex").answers[0]
+    assert unsure.text == NOT_SURE
+    assert max(unsure.probabilities.values()) <= max(sure.probabilities.values())
+
+
+def test_a_free_question_is_answered_and_marked_as_never_evaluated(place, pipeline):
+    pieces = []
+    answer = pipeline(image(place, "sub-03"), "What stands out?", pieces.append).answers[0]
+    assert answer.task is None
+    assert "never evaluated" in answer.worth
+    assert "".join(pieces).strip() == answer.text
+
+
+def test_generate_takes_what_the_processor_makes(place, pipeline):
+    processor = FMRIProcessor.from_pretrained(place / "run")
+    scan = processor.read(image(place, "sub-03"))
+    inputs = processor(images=[scan, scan], text=["What is the sex?", "How old?"])
+    ids = pipeline.model.generate(**inputs, max_new_tokens=6)
+    from fmrilm.lm.text import with_scan
+
+    prompts = [with_scan("What is the sex?"), with_scan("How old?")]
+    texts = pipeline.model.generate(inputs["fmri"], inputs["roi_mask"], prompts, 6)
+    assert processor.batch_decode(ids) == texts
+    with pytest.raises(InputError, match="give one"):
+        pipeline.model.generate(**inputs, prompts=prompts)
+
+
+def test_a_model_folder_alone_on_another_path_reads_scans_alike(place, pipeline, tmp_path):
+    folder = shutil.copytree(place / "run/model", tmp_path / "elsewhere")
+    processor = FMRIProcessor.from_pretrained(folder)
+    here, there = processor.read(image(place, "sub-05")), pipeline.processor.read(
+        image(place, "sub-05")
+    )  # fmt: skip
+    np.testing.assert_array_equal(here.fmri, there.fmri)
+    assert processor.unlike(here) == pipeline.processor.unlike(there)
+
+
+def test_the_command_line_prints_and_writes_json(place, capsys, monkeypatch):
+    for words in ([str(image(place, "sub-03"))], [f"{place}/cohort:sub-03"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["ask", str(place / "run"), *words])
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        assert "worth:" in said
+        assert "%" in said
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{place}/cohort:sub-03\n{place}/cohort:sub-04\n"))
+    with pytest.raises(SystemExit):
+        main(["ask", str(place / "run"), "-", "--json", "--question", "sex"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["scan"].split()[0] for line in lines} == {"sub-03", "sub-04"}
+    assert lines[0]["answers"][0]["task"] == "sex"
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("missing.nii.gz", "not found: give a scan file"),
+    ("COHORT:nobody", "has no subject 'nobody'"),
+    ("short.csv", "too short"),
+    ("other.csv", "24 regions"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_one_sentence(place, capsys, tmp_path, word, said):
+    rng = np.random.default_rng(0)
+    np.savetxt(tmp_path / "short.csv", rng.standard_normal((20, 24)), delimiter=",")
+    np.savetxt(tmp_path / "other.csv", rng.standard_normal((60, 10)), delimiter=",")
+    word = word.replace("COHORT", f"{place}/cohort")
+    word = str(tmp_path / word) if word.endswith(".csv") else word
+    with pytest.raises(SystemExit) as ended:
+        main(["ask", str(place / "run"), word])
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
