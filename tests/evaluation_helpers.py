@@ -142,7 +142,7 @@ def planted(tmp_path_factory):
 def model(monkeypatch):
     """What every run's model is in these tests."""
     reader = ScanReader()
-    monkeypatch.setattr(Run, "load_model", lambda run: reader)
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: reader)
     return reader
 
 

@@ -31,6 +31,7 @@ EXCLUDED = {
 
 
 class StandIn:
+    device = "cpu"
     tokenizer = SimpleNamespace(token_mask=lambda mask: mask)
 
     def features(self, fmri, roi_mask):
@@ -45,7 +46,7 @@ def folding(monkeypatch, tmp_path, planted):
         return np.resize(scans, (len(scans), *transformer.shape_))
 
     monkeypatch.setattr(FMRILMTransformer, "_folded", fold)
-    monkeypatch.setattr(Run, "load_model", lambda run: StandIn())
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: StandIn())
     return make_run(tmp_path / "run", planted)
 
 

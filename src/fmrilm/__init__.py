@@ -11,14 +11,28 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Atlas": "fmrilm.atlases.atlas",
     "Cohort": "fmrilm.cohort.cohort",
     "Config": "fmrilm.config.schema",
     "FMRILM": "fmrilm.lm.fmrilm",
+    "FMRILMClassifier": "fmrilm.sklearn",
+    "FMRILMRegressor": "fmrilm.sklearn",
+    "FMRILMTransformer": "fmrilm.sklearn",
+    "FMRIPipeline": "fmrilm.asking.pipeline",
+    "FMRIProcessor": "fmrilm.processing.processor",
     "FMRITokenizer": "fmrilm.tokenizer.tokenizer",
+    "Task": "fmrilm.tasks.base",
     "TimeSeriesStore": "fmrilm.cohort.store",
+    "audit": "fmrilm.checks.audit",
+    "describe": "fmrilm.description.describe",
+    "doctor": "fmrilm.checks.doctor",
     "evaluate": "fmrilm.evaluation.evaluate",
+    "explain": "fmrilm.explanation.explain",
     "load_config": "fmrilm.config.schema",
+    "prepare": "fmrilm.preparation.prepare",
+    "report": "fmrilm.reporting.report",
     "simulate": "fmrilm.datasets.synthetic.cohort",
+    "train": "fmrilm.training.build:train_stage",
     "train_stage": "fmrilm.training.build",
     "with_scan": "fmrilm.lm.text",
 }
@@ -28,7 +42,8 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fmrilm' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    module, _, other = _PUBLIC[name].partition(":")
+    return getattr(importlib.import_module(module), other or name)
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ cross-validate on people the run was not trained on.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ from fmrilm.registry import suggest
 from fmrilm.tasks import SCAN, TASKS, build_prompt
 
 
+@lru_cache(maxsize=2)
+def _load(folder: str, state: tuple[int, ...], device: str) -> Any:
+    """The model of a run; loaded again only if its files changed (``state``)."""
+    return open_run(folder).load_model(device, "float32")
+
+
+def _state_of(folder: Path) -> tuple[str, tuple[int, ...]]:
+    about = [path.stat() for path in sorted((folder / "model").rglob("*.safetensors"))]
+    return str(folder.resolve()), tuple(n for a in about for n in (a.st_mtime_ns, a.st_size))
+
+
 class FMRILMTransformer(TransformerMixin, BaseEstimator):
     """From scans to one vector each, by the frozen model of a run.
 
@@ -35,6 +47,8 @@ class FMRILMTransformer(TransformerMixin, BaseEstimator):
     task : str, optional
         Which question is asked with ``answer``; None: none, only the scan is shown.
     batch_size : int
+    device : str
+        ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ...
 
     Attributes
     ----------
@@ -52,26 +66,33 @@ class FMRILMTransformer(TransformerMixin, BaseEstimator):
         pooling: str = "mean",
         task: str | None = None,
         batch_size: int = 32,
+        device: str = "auto",
     ) -> None:
         self.run = run
         self.pooling = pooling
         self.task = task
         self.batch_size = batch_size
+        self.device = device
 
     def fit(self, X: np.ndarray, y: Any = None) -> FMRILMTransformer:
-        """Load the model and check that the scans fit it; nothing is learned from them."""
+        """Load the model and check that the scans fit it; nothing is learned from them.
+
+        A run is loaded once per process, however often it is fitted: cross-validation and grid
+        searches clone their estimators.
+        """
         if self.pooling not in POOLINGS:
             raise InputError(
                 f"unknown pooling {self.pooling!r}{suggest(self.pooling, list(POOLINGS))}; "
                 f"one of: {', '.join(POOLINGS)}"
             )
         opened = open_run(self.run)
+        opened.check_answers()
         vq = opened.config.model.vq_model
         self.shape_ = (vq.num_rois, vq.num_timestamp)
         self._check(X)
         self.n_features_in_ = vq.num_rois * vq.num_timestamp
         self.prompt_ = SCAN if self.task is None else build_prompt(TASKS[self.task])
-        self.model_ = opened.load_model()
+        self.model_ = _load(*_state_of(opened.folder), self.device)
         return self
 
     def _check(self, X: np.ndarray) -> np.ndarray:
@@ -142,12 +163,14 @@ class _Probe(BaseEstimator):
         pooling: str = "mean",
         task: str | None = None,
         batch_size: int = 32,
+        device: str = "auto",
     ) -> None:
         self.run = run
         self.penalty = penalty
         self.pooling = pooling
         self.task = task
         self.batch_size = batch_size
+        self.device = device
 
     def _linear(self) -> Any:
         raise NotImplementedError
@@ -156,7 +179,9 @@ class _Probe(BaseEstimator):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        features = FMRILMTransformer(self.run, self.pooling, self.task, self.batch_size)
+        features = FMRILMTransformer(
+            self.run, self.pooling, self.task, self.batch_size, self.device
+        )
         self.pipeline_ = make_pipeline(features, StandardScaler(), self._linear()).fit(X, y)
         self.n_features_in_ = features.n_features_in_
 
@@ -181,7 +206,7 @@ class FMRILMClassifier(ClassifierMixin, _Probe):
         Run folder of stage align or instruct.
     penalty : float
         Of the weights; larger shrinks them more.
-    pooling, task, batch_size
+    pooling, task, batch_size, device
         See :class:`FMRILMTransformer`.
     """
 

@@ -63,6 +63,45 @@ def model_folder(
         ) from None
 
 
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name; ``auto``: the CUDA device if there is one, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}): give auto, cpu or cuda"
+        ) from None
+    return device
+
+
+def choose_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
+    """The type of a language model's weights; ``auto``: bfloat16 where the device has it.
+
+    Raises
+    ------
+    InputError
+        If the type is unknown.
+    """
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name == "auto":
+        on_gpu = device is not None and device.type == "cuda"
+        # is_bf16_supported counts emulation in: Ampere is the first to have it
+        has_bf16 = on_gpu and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if has_bf16 else torch.float32
+    if name not in known:
+        raise InputError(f"dtype is {name!r}: give auto, {', '.join(known)}")
+    return known[name]
+
+
 def weights_hash(state: Mapping[str, Tensor]) -> str:
     """Return a hash of names, shapes and values of weights.
 

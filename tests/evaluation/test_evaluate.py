@@ -61,7 +61,7 @@ def test_a_planted_prompt_leak_is_exposed_and_strict_exits_with_1(tmp_path, monk
     table["site"] = np.where(table["sex"] == "F", "a", "b")  # the label under another name
     table.to_csv(cohort.folder / "participants.tsv", sep="\t", index=False)
     run = make_run(tmp_path / "run", cohort, "instruct.add_desc=[site]")
-    monkeypatch.setattr(Run, "load_model", lambda run: ScanReader("text"))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: ScanReader("text"))
     with pytest.raises(SystemExit) as stopped:
         _fast(run, strict=True)
     assert stopped.value.code == 1
@@ -183,7 +183,7 @@ def test_every_comparison_has_a_paired_test(run):
 def test_wrong_options_are_one_sentence_before_the_model_is_loaded(
     run, monkeypatch, options, sentence
 ):
-    monkeypatch.setattr(Run, "load_model", lambda run: pytest.fail("loaded"))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: pytest.fail("loaded"))
     with pytest.raises(InputError, match=sentence):
         _fast(run, **options)
 
@@ -274,7 +274,7 @@ def test_length_normalised_scores_are_asked_for_by_name_and_named_in_the_table(r
         def ask(self, fmri, roi_mask, questions, normalise=None):
             return [self.score(fmri, roi_mask, *one, normalise=normalise) for one in questions]
 
-    monkeypatch.setattr(Run, "load_model", lambda run: Normalising())
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: Normalising())
     plain = {"tasks": "sex", "free_text": False, "baselines": "none", "samples": 0}
     _fast(run, **plain)
     assert set(rules) == {None}

@@ -100,7 +100,7 @@ def test_few_scans_are_swapped_more_often():
 
 @pytest.mark.parametrize(("part", "other"), [("summary", "tokens"), ("tokens", "summary")])
 def test_swapping_tells_which_part_of_a_scan_is_read(run, monkeypatch, capsys, part, other):
-    monkeypatch.setattr(Run, "load_model", lambda run: SummaryReader(part))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: SummaryReader(part))
     [result] = evaluate([str(run)])
     scores = {name: p.metrics["auc"].value for name, p in result.predictors.items()}
     assert scores[f"{other}_swapped"] == pytest.approx(scores["model"])

@@ -49,7 +49,7 @@ def _benchmark(run, output):
     from fmrilm.evaluation.runs import Run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "load_model", lambda run: ScanReader())
+        patch.setattr(Run, "load_model", lambda run, *_: ScanReader())
         patch.setattr(Tokens, "read", lambda self, cohort, rows, prompt: _tokens(cohort, rows))
         return benchmark(
             [str(run)],

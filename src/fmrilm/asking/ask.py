@@ -20,6 +20,7 @@ def ask(
     question: str | None = None,
     cohort: str | None = None,
     settings: str = "",
+    device: str = "auto",
     json: bool = False,
 ) -> int:
     """Ask a trained run about scans: all its questions, or one.
@@ -41,6 +42,8 @@ def ask(
         Training cohort whose preparation is followed; None: the first.
     settings : str
         Settings of `fmrilm prepare` that differ, comma-separated: ``strategy=none,t_r=2``.
+    device : str
+        auto (a GPU if there is one), cpu, cuda, ...
     json : bool
         One JSON object per scan and line.
 
@@ -61,7 +64,7 @@ def ask(
         raise InputError(f"name a scan: fmrilm ask {run} SCAN")
     if words == ["-"]:
         words = [line.strip() for line in sys.stdin if line.strip()]
-    pipeline = FMRIPipeline(run, cohort)
+    pipeline = FMRIPipeline(run, cohort, device)
     changes = [pair.strip() for pair in settings.split(",") if pair.strip()]
     for word in words:
         for ready in pipeline.scans(word, changes):

@@ -108,6 +108,8 @@ class FMRIPipeline:
         A run folder of stage align or instruct.
     cohort : str, optional
         Training cohort whose preparation is followed; None: the first.
+    device, dtype : str
+        As for :meth:`fmrilm.FMRILM.from_pretrained`.
 
     Examples
     --------
@@ -116,7 +118,14 @@ class FMRIPipeline:
     ...     print(answer.question, answer.text, answer.probabilities, answer.worth)
     """
 
-    def __init__(self, run: str | Path | Run, cohort: str | None = None) -> None:
+    def __init__(
+        self,
+        run: str | Path | Run,
+        cohort: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        self._where = device, dtype
         self.run = run if isinstance(run, Run) else open_run(run)
         self.processor = FMRIProcessor.from_pretrained(self.run.folder)
         self.cohort, self.recipe = self.processor.recipe(cohort)
@@ -126,7 +135,7 @@ class FMRIPipeline:
     @cached_property
     def model(self) -> Any:
         """The model, loaded when first used."""
-        return self.run.load_model()
+        return self.run.load_model(*self._where)
 
     # Scans ---------------------------------------------------------------------------------------
 
@@ -196,7 +205,8 @@ class FMRIPipeline:
             If the scan does not fit the model.
         """
         ready = self._ready(scan)
-        inputs = self.processor(ready)
+        device = self.model.device
+        inputs = {name: value.to(device) for name, value in self.processor(ready).items()}
         known = {task.name: task for task in self.tasks()}
         if question is None:
             answers = [self._task(ready, inputs, task) for task in known.values()]

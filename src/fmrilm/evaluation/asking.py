@@ -113,9 +113,11 @@ def carry_out(
     """
     run = plan.run
     points, length = run.config.model.vq_model.num_timestamp, run.config.data.length
-    model = run.load_model()
+    model = run.load_model(options.device, options.dtype)
     logs = {
-        key: ScoreLog(log_path(folder, run.folder / "model", cohort, points, length))
+        key: ScoreLog(
+            log_path(folder, run.folder / "model", cohort, points, f"{length} {options.dtype}")
+        )
         for key, cohort in plan.cohorts.items()
     }
     rule = options.normalise if options.per_token else None
@@ -157,7 +159,7 @@ def _write_samples(
     writers = {run.stage: scorers}
     parent = find_parent(run)
     if options.samples and parent is not None and parent.stage == "align":
-        before = parent.load_model()
+        before = parent.load_model(options.device, options.dtype)
         writers[parent.stage] = [
             Scorer(before, cohort, points, options.batch_size, length=length)
             for cohort in plan.cohorts.values()

@@ -10,7 +10,8 @@ from fmrilm.errors import InputError
 from fmrilm.evaluation import controls
 
 # Options that say what to run and where to write; no score depends on them.
-_NO_SCORES = ("checkpoint", "output", "datasets", "config", "lm_name", "samples", "strict", "json")
+_NO_SCORES = ("checkpoint", "output", "datasets", "config", "lm_name", "samples", "strict", "json",
+              "device")  # fmt: skip
 _CHOICES = {
     "controls": ("standard", "all"),
     "answer": ("words", "head"),
@@ -71,6 +72,10 @@ class EvaluationOptions:
     normalise : str
         none, or length: answers are compared by their mean log-probability per token, for language
         models that were not trained on them. Not for numbers.
+    device : str
+        auto (a GPU if there is one), cpu, cuda, ...
+    dtype : str
+        Of the language model: auto (bfloat16 on a GPU that has it), float32, bfloat16 or float16.
     json : bool
         Print the results to standard output as JSON, and everything else to standard error.
 
@@ -99,6 +104,8 @@ class EvaluationOptions:
     strict: bool = False
     text_model: str | None = None
     normalise: str = "none"
+    device: str = "auto"
+    dtype: str = "auto"
     json: bool = False
 
     def __post_init__(self) -> None:

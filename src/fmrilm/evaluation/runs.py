@@ -37,22 +37,31 @@ class Run:
         """Which of the three stages made it: tokenizer, align or instruct."""
         return str(self.lineage["stage"])
 
-    def load_model(self) -> Any:
-        """Return the model of an align or instruct run, on CPU, in eval mode.
+    def check_answers(self) -> None:
+        """Raise :class:`InputError` if the run is one of the tokenizer: it answers no questions."""
+        if self.stage not in ANSWERING:
+            raise InputError(
+                f"{self.folder} is a run of stage {self.stage!r}, which answers no questions: "
+                "evaluate an align or instruct run"
+            )
+
+    def load_model(self, device: str = "auto", dtype: str = "auto") -> Any:
+        """The model of an align or instruct run, in evaluation mode.
+
+        Parameters
+        ----------
+        device, dtype : str
+            As for :meth:`fmrilm.FMRILM.from_pretrained`.
 
         Raises
         ------
         InputError
             If the run is a tokenizer run, which answers no questions.
         """
-        if self.stage not in ANSWERING:
-            raise InputError(
-                f"{self.folder} is a run of stage {self.stage!r}, which answers no questions: "
-                "evaluate an align or instruct run"
-            )
+        self.check_answers()
         from fmrilm.lm.fmrilm import FMRILM
 
-        return FMRILM.from_pretrained(self.folder / "model")
+        return FMRILM.from_pretrained(self.folder / "model", device=device, dtype=dtype)
 
 
 def open_run(folder: str | Path) -> Run:

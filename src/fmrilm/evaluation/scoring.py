@@ -122,7 +122,8 @@ class Scorer:
             if kind == "phase"
             else self.reader.batch(rows)
         )
-        return (fmri.zero_() if kind == "zero" else fmri), mask
+        device = getattr(self.model, "device", "cpu")
+        return (fmri.zero_() if kind == "zero" else fmri).to(device), mask.to(device)
 
     @property
     def summary(self) -> Any:

@@ -86,6 +86,7 @@ def _of_number(task: Task, labels: np.ndarray, answer: str | None) -> Contrast:
 
 def _embed(model: Any, fmri: torch.Tensor, roi_mask: torch.Tensor) -> torch.Tensor:
     """Return the embeddings of scans (B, N + K, D), with gradients through the encoder."""
+    fmri, roi_mask = fmri.to(model.device), roi_mask.to(model.device)
     features = model.tokenizer.encode(fmri, roi_mask)
     if model.config.lm.fmri_input == "quantized":
         features = model.tokenizer.quantize(features, fmri, roi_mask).codes
@@ -147,7 +148,7 @@ def _scores(
 
     question = model.text.prompt_ids(prompt)
     scan = _embed(model, fmri, roi_mask)
-    prefix = read_whole(model, scan, roi_mask, [question] * len(fmri))
+    prefix = read_whole(model, scan, roi_mask.to(model.device), [question] * len(fmri))
     return answer_log_probabilities(model, prefix, candidates)
 
 
@@ -170,7 +171,7 @@ def head_value(model: Any, prompt: str) -> Target:
             model.read(
                 *(batch[name].to(model.device) for name in ("input_ids", "attention_mask")),
                 _embed(model, fmri, roi_mask),
-                roi_mask,
+                roi_mask.to(model.device),
                 logits_to_keep=1,
                 use_cache=False,
             )

@@ -54,7 +54,7 @@ def integrated_gradients(
         total += gradient / steps
     with torch.no_grad():
         change = target(end, mask) - target(start, mask)
-    return ((end - start) * total).sum(2).numpy(), change.numpy()
+    return ((end - start) * total).sum(2).cpu().numpy(), change.cpu().numpy()
 
 
 def reference_scan(series: np.ndarray, seed: int, reads_correlations: bool = False) -> np.ndarray:
@@ -94,7 +94,7 @@ def occlusion(
         for name, rows in groups.items():
             without = mask.clone()
             without[:, rows] = False
-            found[name] = (whole - target(scans * sample_mask(without), without)).numpy()
+            found[name] = (whole - target(scans * sample_mask(without), without)).cpu().numpy()
     return found
 
 

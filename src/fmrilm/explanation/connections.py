@@ -93,7 +93,7 @@ def connection_shares(
     assert total is not None
     both = total + total.transpose(1, 2)  # a connection stands in the profiles of both regions
     both.diagonal(dim1=1, dim2=2).zero_()
-    return both.numpy(), (ends[0] - ends[1]).numpy()
+    return both.cpu().numpy(), (ends[0] - ends[1]).cpu().numpy()
 
 
 def connection_occlusion(
@@ -121,9 +121,9 @@ def connection_occlusion(
     with torch.no_grad():
         whole = target(scans, mask)
         for name, block in blocks.items():
-            kept = torch.from_numpy(~block).float()
+            kept = torch.from_numpy(~block).float().to(tokenizer.device)
             with changed_profiles(tokenizer, partial(torch.mul, kept)):
-                found[name] = (whole - target(scans, mask)).numpy()
+                found[name] = (whole - target(scans, mask)).cpu().numpy()
     return found
 
 

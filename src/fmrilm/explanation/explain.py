@@ -42,6 +42,7 @@ def explain(
     answer: str | None = None,
     labels_img: str | None = None,
     output: str | None = None,
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Show which regions and networks the answers of a run rest on.
 
@@ -77,6 +78,8 @@ def explain(
         NIfTI of the atlas whose voxel values are the region labels.
     output : str, optional
         Folder; without it <run>/explanation_<task>.
+    device : str
+        auto (a GPU if there is one), cpu, cuda, ...
 
     Returns
     -------
@@ -100,7 +103,7 @@ def explain(
     question = select(cohort, tasks_of(cohort, opened.config, [task] if task else [])[0], split)
     contrast = contrast_of(question.task, question.labels, answer)
     rows = pick(question, contrast, samples)
-    model = opened.load_model()
+    model = opened.load_model(device, "float32")
     prompt = prompts_for(question, opened.config)[0]
     scorer = Scorer(model, cohort, vq.num_timestamp, length=length)
     group = read_group(scorer, question, rows, contrast.first, vq.roi_profile)

@@ -52,7 +52,7 @@ def read_group(
 ) -> Group:
     """Return the scans at positions ``rows`` of a question; ``has`` says which of all its scans
     are of the first group."""
-    fmri, masks = (part.numpy() for part in scorer.batch(question.rows[rows].tolist()))
+    fmri, masks = (part.cpu().numpy() for part in scorer.batch(question.rows[rows].tolist()))
     references = [
         reference_scan(scan, int(row), reads_correlations)
         for scan, row in zip(fmri, rows, strict=True)

@@ -42,7 +42,7 @@ from fmrilm.lm.reader import FMRIReader, Scan
 from fmrilm.lm.text import without_scan
 from fmrilm.readers import reading
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
-from fmrilm.weights import load_exactly, model_folder
+from fmrilm.weights import choose_device, choose_dtype, load_exactly, model_folder
 
 
 class FMRILM(FMRIReader):
@@ -308,8 +308,22 @@ class FMRILM(FMRIReader):
         write_seal(folder, [name for name in files_in(folder) if name != "lm/model.safetensors"])
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> FMRILM:
+    def from_pretrained(
+        cls, place: str | Path, *, device: str = "cpu", dtype: str = "float32", **hub: Any
+    ) -> FMRILM:
         """Read what :meth:`save_pretrained` wrote, adapters included; in evaluation mode.
+
+        Parameters
+        ----------
+        place : path or str
+            A run folder, its ``model/`` folder, or a name on the Hugging Face hub.
+        device : str
+            ``auto``, ``cpu``, ``cuda``, ...
+        dtype : str
+            Of the language model's weights: ``auto``, ``float32``, ``bfloat16`` or ``float16``. The
+            tokenizer stays float32: nearest codes and correlations are not to be rounded.
+        **hub
+            ``revision``, ``token``, ``cache_dir`` and ``local_files_only``, for a hub name.
 
         Raises
         ------
@@ -318,7 +332,7 @@ class FMRILM(FMRIReader):
         InputError
             If a weight is missing, unknown or changed.
         """
-        folder = model_folder(folder)
+        folder = model_folder(place, **hub)
         if not (folder / "bridge.safetensors").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no model: make one with `fmrilm train align` or `instruct`"
@@ -332,7 +346,9 @@ class FMRILM(FMRIReader):
         model.base = base
         load_exactly(model, folder / "bridge.safetensors", without=("lm.", "tokenizer."))
         check_seal(folder, RETRAIN)
-        return model.eval()
+        where = choose_device(device)
+        model.lm.to(choose_dtype(dtype, where))
+        return model.to(where).eval()
 
 
 def build_fmrilm(

@@ -383,7 +383,7 @@ class FMRIReader(nn.Module):
         """Return the class logits, or the standardised value, of states (B, D)."""
         if self.cls_head is None:
             raise InputError("the model has no head: train it with model.lm.use_cls_head=true")
-        return self.cls_head(states)
+        return self.cls_head(states.to(self.cls_head.weight.dtype))
 
     def hidden_states(self, ids: Tensor, scan: Tensor, roi_mask: Tensor) -> Tensor:
         """Return the language model's last hidden states (B, L, D), without any logits."""

@@ -64,7 +64,7 @@ def test_a_model_that_describes_its_scan_beats_every_text_that_does_not_look(
     runs, cohort_folder, tmp_path, monkeypatch, capsys
 ):
     describer = Describer(Cohort(cohort_folder))
-    monkeypatch.setattr(Run, "load_model", lambda run: describer)
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: describer)
     result, rows = _described(runs, tmp_path, strict=True)
     score = {n: {k: m["value"] for k, m in p["metrics"].items()}
              for n, p in result["predictors"].items()}  # fmt: skip
@@ -91,7 +91,7 @@ def test_a_model_that_always_writes_the_same_does_not_pass_strict(
 ):
     cohort = Cohort(cohort_folder)
     text = typical_text(read_measured(cohort, ["fc"]), cohort)
-    monkeypatch.setattr(Run, "load_model", lambda run: Describer(cohort, text))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: Describer(cohort, text))
     with pytest.raises(SystemExit):
         _described(runs, tmp_path, strict=True)
     [result] = json.loads((tmp_path / "descriptions.json").read_text())
@@ -110,7 +110,7 @@ def test_the_real_model_of_an_align_run_is_described_and_scored(runs, tmp_path):
 
 
 def test_the_best_constant_text_has_to_be_beaten_too(runs, cohort_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "load_model", lambda run: Describer(Cohort(cohort_folder)))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: Describer(Cohort(cohort_folder)))
     result, _ = _described(runs, tmp_path)
     found = _result(result)
     clear, level = Estimate(0.3, 0.2, 0.4), Estimate(0.1, -0.1, 0.3)
@@ -154,7 +154,7 @@ def test_a_cohort_without_descriptors_is_refused_before_the_model_is_loaded(
     tmp_path, planted, monkeypatch
 ):
     run = make_run(tmp_path / "run", planted, stage="align")
-    monkeypatch.setattr(Run, "load_model", lambda run: pytest.fail("loaded"))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: pytest.fail("loaded"))
     with pytest.raises(FileNotFoundError, match="fmrilm describe"):
         evaluate([str(run)], tasks="describe")
 

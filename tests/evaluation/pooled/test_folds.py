@@ -46,7 +46,7 @@ def cohort(tmp_path_factory):
 @pytest.fixture
 def folds(tmp_path, cohort, monkeypatch):
     monkeypatch.setattr(
-        Run, "load_model", lambda run: Leaning(40.0 * int(run.config.data.dataset_dir[0][-1]))
+        Run, "load_model", lambda run, *_: Leaning(40.0 * int(run.config.data.dataset_dir[0][-1]))
     )
     places = make_folds(cohort.folder, count=3)
 
@@ -146,7 +146,7 @@ def test_training_seeds_are_averaged_over(folds):
 
 
 def test_runs_without_folds_are_not_pooled(tmp_path, planted, monkeypatch, capsys):
-    monkeypatch.setattr(Run, "load_model", lambda run: ScanReader())
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: ScanReader())
     made = [
         str(make_run(tmp_path / f"run{seed}", planted, f"train.seed={seed}")) for seed in (1, 2)
     ]

@@ -24,7 +24,7 @@ class Noisy(ScanReader):
 
 @pytest.fixture
 def three_runs(tmp_path, planted, monkeypatch):
-    monkeypatch.setattr(Run, "load_model", lambda run: Noisy(run.config.train.seed))
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: Noisy(run.config.train.seed))
     return [
         str(make_run(tmp_path / f"run{seed}", planted, f"train.seed={seed}")) for seed in (1, 2, 3)
     ]

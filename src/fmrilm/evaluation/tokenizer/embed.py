@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
+from fmrilm.weights import choose_device
 
 KINDS = ("features", "codes")
 
@@ -25,12 +26,17 @@ class ScanEmbedder(TransformerMixin, BaseEstimator):
     kind : str
         ``features``: the mean of the encoder's tokens, (n, D); ``codes``: their indices, (n, N).
     batch_size : int
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ...
     """
 
-    def __init__(self, model: str, kind: str = "features", batch_size: int = 16) -> None:
+    def __init__(
+        self, model: str, kind: str = "features", batch_size: int = 16, device: str = "auto"
+    ) -> None:
         self.model = model
         self.kind = kind
         self.batch_size = batch_size
+        self.device = device
 
     def fit(self, X: np.ndarray, y: Any = None) -> ScanEmbedder:
         """Read the tokenizer; nothing is learned from ``X`` (n, R, T)."""
@@ -38,7 +44,7 @@ class ScanEmbedder(TransformerMixin, BaseEstimator):
 
         if self.kind not in KINDS:
             raise InputError(f"unknown kind {self.kind!r}: use features or codes")
-        self.tokenizer_ = FMRITokenizer.from_pretrained(self.model)
+        self.tokenizer_ = FMRITokenizer.from_pretrained(self.model).to(choose_device(self.device))
         return self
 
     def transform(self, X: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
@@ -53,17 +59,27 @@ class ScanEmbedder(TransformerMixin, BaseEstimator):
         with torch.inference_mode():
             for start in range(0, len(X), self.batch_size):
                 part = slice(start, start + self.batch_size)
-                fmri, mask = torch.from_numpy(X[part]).float(), torch.from_numpy(masks[part])
+                device = self.tokenizer_.device
+                fmri = torch.from_numpy(X[part]).float().to(device)
+                mask = torch.from_numpy(masks[part]).to(device)
                 if self.kind == "codes":
-                    rows.append(self.tokenizer_.tokenize(fmri, mask).numpy())
+                    rows.append(self.tokenizer_.tokenize(fmri, mask).cpu().numpy())
                 else:
                     features = self.tokenizer_.encode(fmri, mask)
-                    rows.append(masked_mean(features, self.tokenizer_.token_mask(mask)).numpy())
+                    rows.append(
+                        masked_mean(features, self.tokenizer_.token_mask(mask)).cpu().numpy()
+                    )
         return np.concatenate(rows)
 
 
 def embed(
-    run: Path, data: Path, *, output: Path, split: str = "test", kind: str = "features"
+    run: Path,
+    data: Path,
+    *,
+    output: Path,
+    split: str = "test",
+    kind: str = "features",
+    device: str = "auto",
 ) -> Path:
     """Write one row per scan (npy, or parquet) and the scans' ids beside it.
 
@@ -79,6 +95,8 @@ def embed(
         train, val or test.
     kind : str
         features: the mean of the encoder's tokens; codes: the index of every token.
+    device : str
+        auto (a GPU if there is one), cpu, cuda, ...
 
     Returns
     -------
@@ -93,7 +111,7 @@ def embed(
 
     if output.suffix not in (".npy", ".parquet"):
         raise InputError(f"cannot write {output.name}: end it in .npy or .parquet")
-    embedder = ScanEmbedder(str(Path(run) / "model"), kind).fit(np.empty(0))
+    embedder = ScanEmbedder(str(Path(run) / "model"), kind, device=device).fit(np.empty(0))
     config = embedder.tokenizer_.config
     opened = open_run(run)
     cohort = open_cohorts(opened, [str(data)])[0]

@@ -31,6 +31,7 @@ def embed_batch(
     """
     import torch
 
+    fmri, roi_mask = fmri.to(model.device), roi_mask.to(model.device)
     with torch.inference_mode():
         if pooling in ("mean", "tokens"):
             features = model.features(fmri, roi_mask)
