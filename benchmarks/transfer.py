@@ -53,7 +53,7 @@ def make_cohorts(folder: Path, people: dict[str, int]) -> dict[str, Path]:
 
 def train_source(folder: Path, paths: dict[str, Path]) -> Path:
     """Return the run of stage 3 on the training cohorts."""
-    from fmrilm import train_stage
+    from fmrilm import train
 
     init = None
     for stage, epochs in EPOCHS.items():
@@ -61,7 +61,7 @@ def train_source(folder: Path, paths: dict[str, Path]) -> Path:
         if not (run / "model").is_dir():
             where = ",".join(str(paths[name]) for name in SOURCES)
             options = [f"data.dataset_dir=[{where}]", f"train.epochs={epochs}"]
-            train_stage(stage, options, config=[Path(str(RECIPE))], output=run, init=init)
+            train(stage, options, config=[Path(str(RECIPE))], output=run, init=init)
         init = run
     return run
 
@@ -177,7 +177,7 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from fmrilm import FMRILM, Cohort, train_stage
+    from fmrilm import FMRILM, Cohort, train
     from fmrilm.config.schema import load_config
     from fmrilm.evaluation.questions import select
     from fmrilm.tasks import TASKS
@@ -206,9 +206,7 @@ def few_shot(run: Path, name: str, path: Path, folder: Path) -> None:
                 "train.select_best=false",
             ]
             if not (output / "model").is_dir():
-                train_stage(
-                    "instruct", options, config=[Path(str(RECIPE))], output=output, init=run
-                )
+                train("instruct", options, config=[Path(str(RECIPE))], output=output, init=run)
             config = load_config([Path(str(RECIPE))], options)
             shown, questions = collect_questions(config, [cohort], "train")
             few = connectivity(cohort, np.array([row for _, row in shown]))

@@ -16,6 +16,8 @@ from typing import Any, get_type_hints
 from fmrilm import _PUBLIC
 from fmrilm.cli import COMMANDS, options_of
 
+_ROUTING = [f"set_{kind}_request" for kind in ("fit", "transform", "predict", "score")]
+
 
 def setup(app: Any) -> dict[str, bool]:
     """Register the extension with Sphinx."""
@@ -131,14 +133,18 @@ def api_pages() -> dict[str, str]:
     index += ["| name | what it is |", "|---|---|"]
     pages, names = {}, []
     for name, module in sorted(_PUBLIC.items(), key=lambda item: item[0].lower()):
-        target = getattr(importlib.import_module(module), name)
+        module, _, own = module.partition(":")
+        own = own or name
+        target = getattr(importlib.import_module(module), own)
         if not callable(target):
             continue
         summary = (inspect.getdoc(target) or "").split("\n\n")[0].replace("\n", " ")
         index.append(f"| [{name}](api-{name}.md) | {summary.replace('``', '`')} |")
         kind = "autoclass" if inspect.isclass(target) else "autofunction"
         members = "\n:members:\n:show-inheritance:" if inspect.isclass(target) else ""
-        body = f"```{{eval-rst}}\n.. {kind}:: {module}.{name}" + members.replace("\n:", "\n   :")
+        if module == "fmrilm.sklearn":  # scikit-learn's metadata routing is documented there
+            members += "\n:exclude-members: " + ", ".join(_ROUTING)
+        body = f"```{{eval-rst}}\n.. {kind}:: {module}.{own}" + members.replace("\n:", "\n   :")
         pages[f"api-{name}"] = f"# {name}\n\n`from fmrilm import {name}`\n\n{body}\n```\n"
         names.append(f"api-{name}")
     index += ["", "```{toctree}", ":hidden:", "", *names, "```", ""]

@@ -33,7 +33,6 @@ _PUBLIC = {
     "report": "fmrilm.reporting.report",
     "simulate": "fmrilm.datasets.synthetic.cohort",
     "train": "fmrilm.training.build:train_stage",
-    "train_stage": "fmrilm.training.build",
     "with_scan": "fmrilm.lm.text",
 }
 __all__ = [*_PUBLIC, "__version__"]

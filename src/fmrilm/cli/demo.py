@@ -68,7 +68,7 @@ def demo(*, output: Path = Path("demo"), real: bool = True, synthetic: bool = Tr
     from fmrilm.reporting.report import report
 
     started = time.perf_counter()
-    runs = []
+    runs: list[Path] = []
     if real:
         fold = real_folds(output / "data", STIMULUS)[0]
         runs.append(run_part(STIMULUS, fold, output / "runs"))
@@ -77,6 +77,8 @@ def demo(*, output: Path = Path("demo"), real: bool = True, synthetic: bool = Tr
         runs.append(run_part(SEX, cohort, output / "runs"))
     page = report([str(run) for run in runs], output=str(output / "report.html"))
     print(f"demo: {time.perf_counter() - started:.0f} s; open {page.resolve()}")
+    if synthetic:
+        print(f"ask a scan: fmrilm ask {runs[-1]} {output / 'data/UKB'}:sub-UKB0001")
     return page
 
 
