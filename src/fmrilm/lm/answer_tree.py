@@ -20,9 +20,8 @@ from torch import Tensor
 
 from fmrilm.errors import InputError
 from fmrilm.lm.decoding import Prefix
-from fmrilm.lm.interface import ScanReader
+from fmrilm.lm.interface import ScanReader, attention_masks
 from fmrilm.registry import suggest
-from fmrilm.tokenizer.masks import attention_bias
 
 MAX_TOKENS = 512  # tokens of trees, over all prompts, whose logits are held at a time
 NORMALISE = ("length",)
@@ -147,17 +146,19 @@ class AnswerTree:
         device, size = model.device, (len(prefix.logits), len(self.tokens))
         position = prefix.position[:, -1:] + self.depths.to(device)
         embeds = model.lm.get_input_embeddings()(self.tokens.to(device).expand(size))
-        bias = attention_bias(
+        masks = attention_masks(
+            model.lm,
             position,
             torch.cat([prefix.position, position], 1),
             torch.cat([prefix.valid, torch.ones_like(position, dtype=torch.bool)], 1),
             embeds.dtype,
         )  # (B, 1, M, L + M)
-        lowest = torch.finfo(bias.dtype).min
-        bias[..., -size[1] :].masked_fill_(~self.sees.to(device), lowest)
+        lowest = torch.finfo(embeds.dtype).min
+        for mask in masks.values() if isinstance(masks, dict) else [masks]:
+            mask[..., -size[1] :].masked_fill_(~self.sees.to(device), lowest)
         output = model.lm(
             inputs_embeds=embeds,
-            attention_mask=bias,
+            attention_mask=masks,
             position_ids=position,
             cache=prefix.fixed_cache(),
             use_cache=True,

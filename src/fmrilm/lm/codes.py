@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmrilm.lm.interface import ScanReader
+from fmrilm.lm.interface import ScanReader, attention_masks
 from fmrilm.lm.text import IGNORED, SCAN_ID
-from fmrilm.tokenizer.masks import attention_bias
 
 
 def next_step_target(model: ScanReader, codes: Tensor, roi_mask: Tensor) -> Tensor:
@@ -124,8 +123,8 @@ def write_codes(
         with model.last_states() as states:
             model.lm(
                 inputs_embeds=embeds,
-                attention_mask=attention_bias(
-                    position, prefix.position, prefix.valid, embeds.dtype
+                attention_mask=attention_masks(
+                    model.lm, position, prefix.position, prefix.valid, embeds.dtype
                 ),
                 position_ids=position,
                 cache=prefix.cache,

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from fmrilm.errors import InputError
-from fmrilm.lm.interface import Scan, ScanReader, check_length
+from fmrilm.lm.interface import Scan, ScanReader, attention_masks, check_length
 from fmrilm.lm.text import SCAN_ID, without_scan
-from fmrilm.tokenizer.masks import attention_bias
 
 OnText = Callable[[list[str]], None]
 
@@ -130,6 +129,8 @@ def read_whole(
 
     Differentiable, unlike :func:`prefill`.
     """
+    from transformers import DynamicCache
+
     batch = model.text.batch(ids)
     output, position, valid = model.read(
         batch["input_ids"].to(model.device),
@@ -138,6 +139,8 @@ def read_whole(
         roi_mask,
         logits_to_keep=1,
         use_cache=True,
+        # made without the configuration, it keeps all keys: what a window hides, the mask hides
+        cache=DynamicCache(),
     )
     return Prefix(output.cache, position, valid, output.logits[:, -1].float())
 
@@ -172,7 +175,9 @@ def extend(
     embeds = model.lm.get_input_embeddings()(ids)
     output = model.lm(
         inputs_embeds=embeds,
-        attention_mask=attention_bias(position, prefix.position, prefix.valid, embeds.dtype),
+        attention_mask=attention_masks(
+            model.lm, position, prefix.position, prefix.valid, embeds.dtype
+        ),
         position_ids=position,
         cache=prefix.cache,
         use_cache=True,

@@ -20,11 +20,11 @@ from fmrilm.lm.codes import codes_loss, next_step_target
 from fmrilm.lm.cpu.activations import half_activations
 from fmrilm.lm.cpu.attention import use_segments
 from fmrilm.lm.cpu.lean import make_lean
-from fmrilm.lm.interface import Scan, check_length
+from fmrilm.lm.interface import Scan, attention_masks, check_length
 from fmrilm.lm.logits import is_linear, linear_cross_entropy
 from fmrilm.lm.scan_summary import ScanSummary, build_projector
 from fmrilm.lm.text import IGNORED, SCAN_ID, TextEncoder, check_places
-from fmrilm.tokenizer.masks import attention_bias, positions
+from fmrilm.tokenizer.masks import positions
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
 
@@ -205,7 +205,7 @@ class FMRIReader(nn.Module):
         with self._activations():
             output = network(
                 inputs_embeds=embeds,
-                attention_mask=attention_bias(position, position, valid, embeds.dtype),
+                attention_mask=attention_masks(self.lm, position, position, valid, embeds.dtype),
                 position_ids=position,
                 **options,
             )
@@ -392,7 +392,7 @@ class FMRIReader(nn.Module):
         position = positions(is_scan, torch.ones_like(valid), self.tokenizer.config.tokens_per_step)
         return self._causal_lm().base_model(
             inputs_embeds=scan,
-            attention_mask=attention_bias(position, position, valid, scan.dtype),
+            attention_mask=attention_masks(self.lm, position, position, valid, scan.dtype),
             position_ids=position,
             use_cache=False,
         )[0]
