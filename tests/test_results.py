@@ -30,7 +30,7 @@ def trained(tmp_path_factory, results):
 
 
 def _train(tmp_path, results, monkeypatch):
-    monkeypatch.setattr(Run, "load_model", lambda run: ScanReader())
+    monkeypatch.setattr(Run, "load_model", lambda run, *_: ScanReader())
     cohort = make_cohort(tmp_path / "toy", effect=0.25, n_subjects=24, sessions=1)
     jobs = []
 
@@ -97,7 +97,7 @@ def test_people_whom_another_model_read_are_no_longer_untouched(trained, results
     run = found["sex"][0][0]
     again = {"scrutiny": False, "free_text": False, "samples": 0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "load_model", lambda run: ScanReader())
+        patch.setattr(Run, "load_model", lambda run, *_: ScanReader())
         evaluate([str(run.folder)], **again)
         assert "*Untouched*" in results.block("sex", found["sex"], tmp_path / "out")
         [folder] = run.config.data.dataset_dir
