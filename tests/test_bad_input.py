@@ -157,3 +157,35 @@ def test_metadata_of_another_shape(capsys, folder):
     with h5py.File(folder / "data_resampled.h5", "r+") as handle:
         handle["metadata/censored"] = 3
     assert "metadata/censored has the shape ()" in train(capsys, folder)
+
+
+def test_more_folds_than_people(capsys, folder):
+    assert "there are 40 people: give fewer folds" in complaint(
+        capsys, "folds", str(folder), "--count", "99999999999999999999999"
+    )
+
+
+def test_a_corpus_is_not_written_over_a_folder(capsys, folder, runs):
+    words = ["corpus", "build", str(folder), "-o", str(folder), "--lm", str(runs["tokenizer"])]
+    assert "is a folder: give the name of a file" in complaint(capsys, *words)
+
+
+def test_a_log_that_lacks_the_epochs_of_the_checkpoint(capsys, runs, tmp_path):
+    run = shutil.copytree(runs["instruct"], tmp_path / "run")
+    (run / "log.jsonl").write_text("")
+    words = ["train", "instruct", "-o", str(run), "--resume", "train.epochs=9"]
+    assert "lacks epochs that the checkpoint has" in complaint(capsys, *words)
+
+
+def test_a_descriptor_table_without_one_of_its_measures(capsys, folder, runs, tmp_path):
+    path = next((folder / "descriptors_rewritten").glob("fc_descriptors.csv"))
+    table = pd.read_csv(path)
+    first = next(name for name in table if name.startswith("fc_"))
+    table.drop(columns=first).to_csv(path, index=False)
+    words = ["evaluate", str(runs["align"]), "-o", str(tmp_path / "out"), "--tasks", "describe"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--datasets", str(folder)])
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2
+    assert "Traceback" not in said
+    assert f"has no column {first!r}" in said

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fmrilm.errors import InputError
+from fmrilm.readers import reason
 
 _HINT = "pip install 'fmrilm[cluster]'"
 
@@ -66,12 +67,28 @@ def _on_this_machine(jobs: int) -> Callable[..., Iterator[Any]]:
 
 def _on_dask(client: Any) -> Callable[..., Iterator[Any]]:
     def run(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-        from dask.distributed import as_completed
+        from asyncio import CancelledError
 
+        from dask.distributed import as_completed
+        from distributed.client import FutureCancelledError, FuturesCancelledError
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        lost = (CommClosedError, CancelledError, FutureCancelledError, FuturesCancelledError,
+                KilledWorker, OSError)  # fmt: skip
         futures = client.map(function, items, pure=False, retries=2)  # a lost worker is survived
-        for future in as_completed(futures):
-            yield future.result()
-            future.release()
+        done = 0
+        try:
+            for future in as_completed(futures):
+                result = future.result()
+                done += 1
+                yield result
+                future.release()
+        except lost as error:
+            raise InputError(
+                f"lost the Dask scheduler or its workers ({reason(error)}); {done} of {len(items)} "
+                "done are kept: start the cluster again and give the same command"
+            ) from None
 
     return run
 

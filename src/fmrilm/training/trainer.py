@@ -325,6 +325,11 @@ def _forget_later_epochs(path: Path, epoch: int) -> None:
     rows = read_json_lines(path, "delete it: it is begun again") if path.exists() else []
     for row in rows:
         check_types(row, {"epoch": int}, path)
+    if path.exists() and epoch > max((row["epoch"] for row in rows), default=0):
+        raise InputError(
+            f"{path} lacks epochs that the checkpoint has: restore it, or delete it, then it is "
+            "begun again"
+        )
     kept = [json.dumps(row) for row in rows if row["epoch"] <= epoch]
     with replacing(path) as partial:
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -63,8 +63,16 @@ def read_measured(cohort: Cohort, types: list[str]) -> Measured:
     folder, atlas = cohort.place(DESCRIPTOR_FOLDER), cohort.atlas
     tables, families = [], []
     for name in types:
-        tables.append(read_table(folder / f"{name}_descriptors.csv"))
+        path = folder / f"{name}_descriptors.csv"
+        table = read_table(path)
         family = DESCRIPTORS[name](atlas.networks, t_r=cohort.store.t_r or 2.0, names=atlas.names)
+        missing = [column for column in family.measure_names() if column not in table]
+        if missing:
+            raise InputError(
+                f"{path} has no column {missing[0]!r}: run `fmrilm describe {cohort.folder} "
+                f"--types {name} --refresh`"
+            )
+        tables.append(table)
         reference = folder / f"{name}_reference.npz"
         if not reference.is_file():
             raise FileNotFoundError(

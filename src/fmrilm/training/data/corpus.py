@@ -41,6 +41,8 @@ def corpus(action: str, sources: list[str] | None = None, *, output: Path, lm: s
 
     if action != "build":
         raise InputError(f"unknown action {action!r}: the only one is build")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: give the name of a file to write")
     text_tokenizer = load_any_text_tokenizer(lm)
     texts = read_texts([Path(source) for source in sources]) if sources else wordnet_glosses()
     count = write_corpus(texts, text_tokenizer, output)
