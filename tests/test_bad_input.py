@@ -160,7 +160,7 @@ def test_metadata_of_another_shape(capsys, folder):
 
 
 def test_more_folds_than_people(capsys, folder):
-    assert "there are 40 people: give fewer folds" in complaint(
+    assert "40 subjects are too few for" in complaint(
         capsys, "folds", str(folder), "--count", "99999999999999999999999"
     )
 

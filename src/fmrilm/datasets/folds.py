@@ -71,7 +71,7 @@ def make_folds(folder: Path, *, count: int = 5, seed: int = 0) -> list[Path]:
     info = read_info(folder)
     people = read_participants(folder).rename(columns={"subject_id": "participant_id"})
     if count > len(people):
-        raise InputError(f"count is {count}, there are {len(people)} people: give fewer folds")
+        raise InputError(f"{len(people)} subjects are too few for {count} folds: give fewer")
     stratify = [name for name in (*info.targets, "site") if name in people.columns]
     target = folder / "folds" / f"{count}-seed-{seed}"
     target.mkdir(parents=True, exist_ok=True)
