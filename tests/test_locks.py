@@ -52,7 +52,22 @@ def test_a_process_number_given_to_another_process_since_holds_nothing(tmp_path)
     gone = {"host": socket.gethostname(), "pid": os.getppid(), "started": 1.0}
     (tmp_path / LOCK).write_text(json.dumps(gone))
     with writing(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_made_at_the_same_moment_is_not_deleted(tmp_path, monkeypatch):
+    """Both look, neither sees a lock; the other one writes first."""
+    other = {"host": "node7", "pid": 1, "started": time.time()}
+    name = socket.gethostname()
+
+    def lose_the_race():
+        (tmp_path / LOCK).write_text(json.dumps(other))
+        return name
+
+    monkeypatch.setattr("fmrilm.locks.socket.gethostname", lose_the_race)
+    with pytest.raises(InputError, match="just begun"), writing(tmp_path):
         pass
+    assert json.loads((tmp_path / LOCK).read_text()) == other
 
 
 def test_a_lock_of_another_machine_is_not_taken_over(tmp_path):

@@ -39,8 +39,8 @@ def writing(folder: str | Path) -> Iterator[None]:
             yield
             return
         _tell(f"{left}, which has ended: taken over")
+        path.unlink(missing_ok=True)
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
-    path.unlink(missing_ok=True)
     try:
         with path.open("x", encoding="utf-8") as handle:
             json.dump(owner, handle)
