@@ -58,7 +58,7 @@ def main() -> None:
             held = [int(i) for split in ("val", "test") for i in cohort.indices(split)]
             fds = cohort.table["mean_fd"].to_numpy(float)
             raw = {i: cohort.store.read(i)[0].astype(float) for i in [*train, *held]}
-            meter = DriftMeter().fit((raw[i][:, :160] for i in train), 2.0, fds[train])
+            meter = DriftMeter().fit([raw[i][:, :160] for i in train], 2.0, fds[train])
             whole = [raw[i] for i in held]
             fd = [fds[i] for i in held]
             scans = [x[:, :160] for x in whole]

@@ -1,5 +1,6 @@
 """What is said of a scan is what `evaluate` says of it, however the scan is given."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -68,8 +69,8 @@ def test_the_answers_are_those_of_evaluate(place, pipeline):
         pairs = list(zip(cohort.store.subjects, cohort.store.sessions, strict=True))
         index = pairs.index((row["subject_id"], row["session_id"]))
         reply = pipeline((cohort, index), "sex")
-        fmri, mask = pipeline.processor(pipeline.sample(cohort, index)).values()
-        prompt = pipeline._prompt(pipeline.sample(cohort, index), pipeline.tasks()[0])
+        fmri, mask = pipeline.processor(pipeline.processor.sample(cohort, index)).values()
+        prompt = pipeline._prompt(pipeline.processor.sample(cohort, index), pipeline.tasks()[0])
         (scores,) = pipeline.model.ask(fmri, mask, [(prompt, ["Male", "Female"])])
         assert scores[0].softmax(-1)[1].item() == pytest.approx(row["p_Female"], abs=1e-6)
         assert set(reply.answers[0].probabilities) == {"Male", "Female"}
@@ -118,6 +119,21 @@ def test_an_answer_that_is_not_probable_enough_is_not_given(place):
     sure = FMRIPipeline(place / "run")(image(place, "sub-03"), "sex").answers[0]
     assert unsure.text == NOT_SURE
     assert max(unsure.probabilities.values()) <= max(sure.probabilities.values())
+
+
+def test_what_is_told_of_one_person_is_not_told_of_the_next(place, pipeline):
+    """A run that is told facts: those of the scan that is asked about, and of a file none."""
+    config = pipeline.run.config
+    instruct = dataclasses.replace(config.instruct, add_desc=["site"])
+    run = dataclasses.replace(pipeline.run, config=dataclasses.replace(config, instruct=instruct))
+    telling = FMRIPipeline(run)
+    cohort = Cohort(place / "cohort")
+    first, second = telling.processor.sample(cohort, 0), telling.processor.sample(cohort, 1)
+    task = telling.tasks()[0]
+    for scan, row in ((first, 0), (second, 1)):
+        site = cohort.table.iloc[row]["site"]
+        assert f"site: {site}" in telling._prompt(scan, task)
+    assert "site" not in telling._prompt(telling.processor.read(image(place, "sub-03")), task)
 
 
 def test_a_free_question_is_answered_and_marked_as_never_evaluated(place, pipeline):

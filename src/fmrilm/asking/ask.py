@@ -102,7 +102,7 @@ def _show(pipeline: FMRIPipeline, scan: ReadyScan, question: str | None) -> None
         streamed.append(piece)
         say(piece, end="")
 
-    for answer in pipeline(scan, question, stream).answers:
+    for answer in pipeline.answers(scan, question, stream):
         if streamed:
             say("")
         else:

@@ -44,9 +44,10 @@ class Answer:
         The answer in words; ``not sure`` where it is less probable than the run's evaluation
         allows for.
     probabilities : dict of str to float
-        Of each answer, calibrated where the run was evaluated; empty for numbers and free text.
+        Probability of each answer, calibrated where the run was evaluated; empty for numbers and
+        free text.
     value, low, high : float or None
-        Of a number, with its 90% prediction interval where the run was evaluated.
+        A number, with its 90% prediction interval where the run was evaluated.
     worth : str
         The run's held-out result for this question, in one line.
     """
@@ -130,7 +131,7 @@ class FMRIPipeline:
         self.processor = FMRIProcessor.from_pretrained(self.run.folder)
         self.cohort, self.recipe = self.processor.recipe(cohort)
         self._cohorts: dict[str, Cohort] = {}
-        self._facts: tuple[Cohort, int] | None = None
+        self._worths: dict[tuple[str, str], Worth] = {}
 
     @cached_property
     def model(self) -> Any:
@@ -159,13 +160,7 @@ class FMRIPipeline:
             hint = suggest(subject, cohort.store.subjects)
             raise InputError(f"{folder} has no subject {subject!r}{hint}")
         for row in rows:
-            yield self.sample(cohort, row)
-
-    def sample(self, cohort: Cohort, row: int) -> ReadyScan:
-        """A scan of a cohort, of whose person the run may be told what it was told in training."""
-        scan = self.processor.sample(cohort, row)
-        self._facts = (cohort, row)
-        return scan
+            yield self.processor.sample(cohort, row)
 
     def _open(self, folder: str) -> Cohort:
         if folder not in self._cohorts:
@@ -205,22 +200,25 @@ class FMRIPipeline:
             If the scan does not fit the model.
         """
         ready = self._ready(scan)
+        return replace(self.about(ready), answers=self.answers(ready, question, on_text))
+
+    def answers(
+        self,
+        ready: ReadyScan,
+        question: str | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[Answer]:
+        """The answers of :meth:`__call__` alone, about a scan that is ready."""
         device = self.model.device
         inputs = {name: value.to(device) for name, value in self.processor(ready).items()}
         known = {task.name: task for task in self.tasks()}
         if question is None:
-            answers = [self._task(ready, inputs, task) for task in known.values()]
-        elif question in known:
-            answers = [self._task(ready, inputs, known[question])]
-        else:
-            asked = {q: t for t in known.values() for q in t.questions}
-            task = asked.get(question.strip())
-            answers = [
-                self._free(inputs, question, on_text)
-                if task is None
-                else self._task(ready, inputs, task)
-            ]
-        return replace(self.about(ready), answers=answers)
+            return [self._task(ready, inputs, task) for task in known.values()]
+        asked = {q: t for t in known.values() for q in t.questions} | known
+        task = asked.get(question.strip())
+        if task is None:
+            return [self._free(inputs, question, on_text)]
+        return [self._task(ready, inputs, task)]
 
     def about(self, scan: ReadyScan) -> Reply:
         """What is to be said of a scan before anything is asked: notes and drift."""
@@ -232,8 +230,7 @@ class FMRIPipeline:
         if isinstance(scan, ReadyScan):
             return scan
         if isinstance(scan, tuple) and len(scan) == 2 and isinstance(scan[0], Cohort):
-            return self.sample(*scan)
-        self._facts = None
+            return self.processor.sample(*scan)
         if isinstance(scan, str):
             return next(self.scans(scan))
         if isinstance(scan, Path):
@@ -242,22 +239,28 @@ class FMRIPipeline:
 
     def _prompt(self, ready: ReadyScan, task: Task) -> str:
         config = self.run.config.instruct
-        sentence, facts = "", {}
-        if config.add_src_info:
+        facts = {}
+        if ready.origin is None:
             recipe = self.processor.recipes.get(ready.cohort)
             sentence = recipe.description if recipe else ""
-        if self._facts is not None and ready.cohort == self._facts[0].name:
-            cohort, row = self._facts
-            sentence = cohort.info.description if config.add_src_info else ""
+        else:
+            cohort, row = ready.origin
+            sentence = cohort.info.description
             if config.add_desc:
                 facts = Teller(cohort, config.add_desc, [task]).facts(row)
-        return build_prompt(task, 0, sentence, facts)
+        return build_prompt(task, 0, sentence if config.add_src_info else "", facts)
+
+    def _worth(self, task: Task, cohort: str) -> Worth:
+        key = task.name, cohort
+        if key not in self._worths:
+            self._worths[key] = read_worth(self.run.folder, task, cohort)
+        return self._worths[key]
 
     def _task(self, ready: ReadyScan, inputs: dict[str, Any], task: Task) -> Answer:
         import torch
 
         prompt, kind = self._prompt(ready, task), kind_of(task)
-        worth = read_worth(self.run.folder, task, ready.cohort)
+        worth = self._worth(task, ready.cohort)
         fmri, mask = inputs["fmri"], inputs["roi_mask"]
         question = task.questions[0]
         with torch.inference_mode():

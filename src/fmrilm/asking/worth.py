@@ -30,7 +30,7 @@ class Worth:
     threshold : float
         Answers less probable than this are "not sure"; 0 where it is not known.
     half_width : float or None
-        Of the prediction interval of a number (split conformal, 90%).
+        Half the width of a number's 90% prediction interval (split conformal).
     """
 
     text: str = NEVER

@@ -9,14 +9,17 @@ Tensor letters: n scans, R regions, T time points, F features of a group.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fmrilm.cohort.cohort import Cohort
+from fmrilm.descriptors.connectivity import correlation
+from fmrilm.descriptors.measures.scans import usable_regions
 from fmrilm.files import write_arrays
 from fmrilm.readers import read_arrays
 
@@ -80,28 +83,33 @@ class DriftMeter:
     """
 
     def fit(
-        self, scans: Iterable[np.ndarray], t_r: float, displacement: np.ndarray | None = None
+        self, scans: Sequence[np.ndarray], t_r: float, displacement: np.ndarray | None = None
     ) -> DriftMeter:
         """Learn from training scans.
 
         Parameters
         ----------
-        scans : iterable of ndarray, shape (R, T)
-            Not scaled; rows of absent regions hold NaN or are constant.
+        scans : sequence of ndarray, shape (R, T)
+            Read twice, so a sequence and not a generator; it may read from disk lazily. Not
+            scaled; rows of absent regions hold NaN or are constant.
         t_r : float
             Seconds between two time points.
         displacement : ndarray, shape (n,), optional
             Mean framewise displacement of each, in mm; NaN where unknown.
         """
         self.t_r_ = float(t_r)
-        series = list(scans)
-        fcs = [_correlation(one) for one in series]
-        self.mean_fc_ = np.nanmean(fcs, axis=0) if fcs else np.zeros((0, 0))
-        known = displacement if displacement is not None else np.full(len(series), np.nan)
-        rows = [
-            _features(one, fc, self.t_r_, _without(self.mean_fc_, fc, len(fcs)), fd)
-            for one, fc, fd in zip(series, fcs, known, strict=True)
-        ]
+        known = displacement if displacement is not None else np.full(len(scans), np.nan)
+        shape = (len(scans[0]),) * 2
+        total, count = np.zeros(shape), np.zeros(shape)  # over the scans that have the pair
+        for series in scans:
+            fc = _correlation(series)
+            total += np.nan_to_num(fc)
+            count += np.isfinite(fc)
+        rows = []
+        for series, fd in zip(scans, known, strict=True):
+            fc = _correlation(series)
+            rows.append(_features(series, fc, self.t_r_, _mean(total - fc, count - 1), fd))
+        self.mean_fc_ = _mean(total, count)
         self.means_: dict[str, np.ndarray] = {}
         self.precisions_: dict[str, np.ndarray] = {}
         self.limits_: dict[str, np.ndarray] = {}
@@ -112,6 +120,7 @@ class DriftMeter:
         return self
 
     def _fit_group(self, name: str, values: np.ndarray) -> None:
+        from scipy.stats import chi2
         from sklearn.covariance import LedoitWolf
 
         spread = np.maximum(values.std(axis=0), 0.01)  # what never varied is not all-telling
@@ -125,8 +134,6 @@ class DriftMeter:
         left_out = distances * n * (n - 2) / np.maximum((n - 1) ** 2 - n * distances, 1)
         # The tail is that of a chi-square matched to the bulk: the largest of n is too noisy.
         degrees = values.shape[1]
-        from scipy.stats import chi2
-
         scale = max(1.0, np.median(left_out) / chi2.median(degrees))
         limit = max(scale * chi2.isf(SHARE, degrees), float(np.quantile(left_out, 1 - SHARE)))
         self.means_[name] = values.mean(axis=0)
@@ -184,32 +191,42 @@ def fit_drift(cohorts: Sequence[Cohort]) -> DriftMeter | None:
     if len(chosen) < FEWEST:
         return None
 
-    def scans() -> Iterator[np.ndarray]:
-        for cohort, index in chosen:
-            series, usable = cohort.store.read(index)
-            yield np.where(usable[:, None], series, np.nan)
-
     fds = [
         float(cohort.table.iloc[index]["mean_fd"]) if "mean_fd" in cohort.table else np.nan
         for cohort, index in chosen
     ]
     t_r = float(cohorts[0].store.t_r or cohorts[0].info.t_r)
-    return DriftMeter().fit(scans(), t_r, np.array(fds))
+    return DriftMeter().fit(_Scans(chosen), t_r, np.array(fds))
+
+
+class _Scans(Sequence[np.ndarray]):
+    """Scans of several cohorts, each read when it is asked for."""
+
+    def __init__(self, rows: Sequence[tuple[Cohort, int]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, item: Any) -> Any:
+        cohort, index = self._rows[item]
+        series, usable = cohort.store.read(index)
+        return np.where(usable[:, None], series, np.nan)
 
 
 def _correlation(series: np.ndarray) -> np.ndarray:
     """Correlations between regions (R, R), NaN for regions without a signal."""
     series = np.asarray(series, dtype=np.float64)
-    centred = series - series.mean(axis=1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    usable = usable_regions(series)
+    whole = np.full((len(series),) * 2, np.nan)
+    whole[np.ix_(usable, usable)] = correlation(series[usable])
+    return whole
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Means of correlations, NaN for pairs that no scan has."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        rows = np.where(length > 0, centred / length, np.nan)
-    return rows @ rows.T
-
-
-def _without(mean: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
-    """The mean correlation of all training scans but one."""
-    return (count * mean - own) / max(count - 1, 1)
+        return total / np.where(count > 0, count, np.nan)
 
 
 def _features(

@@ -23,6 +23,7 @@ from fmrilm.cohort.cohort import Cohort
 from fmrilm.cohort.reader import pad_scan, stack_masks
 from fmrilm.cohort.scaling import Scaler
 from fmrilm.config.schema import Config, read_model_config
+from fmrilm.descriptors.measures.scans import usable_regions
 from fmrilm.errors import InputError
 from fmrilm.preparation.scan import PrepareSettings, load_settings, prepare_scan
 from fmrilm.preparation.sources.read import IMAGES
@@ -95,11 +96,9 @@ class FMRIProcessor:
     # Made, saved, loaded -------------------------------------------------------------------------
 
     @classmethod
-    def from_cohorts(
-        cls, cohorts: Sequence[Cohort], config: Config, with_drift: bool = True
-    ) -> FMRIProcessor:
+    def from_cohorts(cls, cohorts: Sequence[Cohort], config: Config) -> FMRIProcessor:
         """The processor of a training on these cohorts; the drift meter reads training scans."""
-        meter = fit_drift(cohorts) if with_drift else None
+        meter = fit_drift(cohorts)
         recipes = {cohort.name: recipe_of(cohort) for cohort in cohorts}
         size = config.model.vq_model.num_timestamp
         return cls(cohorts[0].atlas, size, recipes, config.data.length, meter)
@@ -294,13 +293,13 @@ class FMRIProcessor:
             np.where(usable[:, None], raw, np.float32(np.nan)),
             cohort.name,
             facts={} if fd is None else {"mean_fd": fd},
+            origin=(cohort, index),
         )
 
     def _ready(
         self, name: str, series: np.ndarray, cohort: str, site: str | None, kept: np.ndarray | None
     ) -> ReadyScan:
-        usable = np.isfinite(series).all(axis=1)
-        usable &= np.ptp(np.where(usable[:, None], series, 0), axis=1) > 0
+        usable = usable_regions(series)
         if not usable.any():
             raise InputError(f"{name} has no region with a signal")
         if series.shape[1] < self.num_timestamp and self.length != "pad":

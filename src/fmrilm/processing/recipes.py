@@ -50,6 +50,8 @@ class ReadyScan:
         The training cohort whose scaling and sentence are used.
     notes : list of str
         What was done to it, and what a reader should know.
+    origin : (Cohort, int), optional
+        The cohort it is a sample of, and its position there; None for a file or an array.
     facts : dict
         Of the preparation: TR, dummy scans, mean FD, regressors; empty for ready series.
     """
@@ -61,6 +63,7 @@ class ReadyScan:
     cohort: str
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    origin: tuple[Cohort, int] | None = None
 
     @property
     def displacement(self) -> float:
