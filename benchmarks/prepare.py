@@ -29,6 +29,17 @@ MEASURED = (
 )
 
 
+def begin_study(root: Path, regions: int) -> Path:
+    """Write the atlas's table and an empty derivative; return the derivative's folder."""
+    lines = [f"{label}\tregion{label}\tNetwork{label % 7}" for label in range(1, regions + 1)]
+    (root / "atlas.tsv").write_text("\n".join(["label\tname\tnetwork", *lines]) + "\n")
+    derivatives = root / "derivatives"
+    derivatives.mkdir()
+    description = {"Name": "made up", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+    (derivatives / "dataset_description.json").write_text(json.dumps(description))
+    return derivatives
+
+
 def write_study(root: Path, subjects: int) -> Path:
     """Write the label image, its table and one run per subject; return the scans' folder."""
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
@@ -36,8 +47,6 @@ def write_study(root: Path, subjects: int) -> Path:
     blocks = [np.arange(n) * 8 // n for n in SHAPE]
     labels = (blocks[0][:, None, None] * 8 + blocks[1][:, None]) * 8 + blocks[2] + 1
     nibabel.save(nibabel.Nifti1Image(labels.astype(np.int16), affine), root / "atlas.nii.gz")
-    lines = [f"{label}\tregion{label}\tNetwork{label % 7}" for label in range(1, 8**3 + 1)]
-    (root / "atlas.tsv").write_text("\n".join(["label\tname\tnetwork", *lines]) + "\n")
     rng = np.random.default_rng(0)
     values = (1000 + 20 * rng.standard_normal((*SHAPE, VOLUMES), np.float32)).astype(np.int16)
     image = nibabel.Nifti1Image(values, affine)
@@ -45,10 +54,7 @@ def write_study(root: Path, subjects: int) -> Path:
     image.header.set_xyzt_units("mm", "sec")
     nibabel.openers.Opener.default_compresslevel = 1
     nibabel.save(image, root / "bold.nii.gz")
-    derivatives = root / "derivatives"
-    derivatives.mkdir()
-    description = {"Name": "made up", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
-    (derivatives / "dataset_description.json").write_text(json.dumps(description))
+    derivatives = begin_study(root, 8**3)
     for number in range(subjects):
         folder = derivatives / f"sub-{number:03d}" / "func"
         folder.mkdir(parents=True)
@@ -79,15 +85,10 @@ def write_dense_study(root: Path, subjects: int) -> Path:
     header = (cifti2.LabelAxis(["atlas"], [names]), axis)
     image = cifti2.Cifti2Image(labels[None].astype(np.float32), header)
     nibabel.save(image, root / "atlas.dlabel.nii")
-    lines = [f"{label}\tregion{label}\tNetwork{label % 7}" for label in range(1, 401)]
-    (root / "atlas.tsv").write_text("\n".join(["label\tname\tnetwork", *lines]) + "\n")
     values = 100 + np.random.default_rng(0).standard_normal((VOLUMES, len(axis)), np.float32)
     run = cifti2.Cifti2Image(values, (cifti2.SeriesAxis(0, T_R, VOLUMES), axis))
     nibabel.save(run, root / "bold.dtseries.nii")
-    derivatives = root / "derivatives"
-    derivatives.mkdir()
-    description = {"Name": "made up", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
-    (derivatives / "dataset_description.json").write_text(json.dumps(description))
+    derivatives = begin_study(root, 400)
     for number in range(subjects):
         folder = derivatives / f"sub-{number:03d}" / "func"
         folder.mkdir(parents=True)

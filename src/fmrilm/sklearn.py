@@ -34,7 +34,17 @@ def _state_of(folder: Path) -> tuple[str, tuple[int, ...]]:
     return str(folder.resolve()), tuple(n for a in about for n in (a.st_mtime_ns, a.st_size))
 
 
-class FMRILMTransformer(TransformerMixin, BaseEstimator):
+class _TakesScans(BaseEstimator):
+    """Says to scikit-learn that scans (n, R, T) with absent regions are taken."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True  # a region that holds NaN is absent
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class FMRILMTransformer(TransformerMixin, _TakesScans):
     """From scans to one vector each, by the frozen model of a run.
 
     Parameters
@@ -119,12 +129,6 @@ class FMRILMTransformer(TransformerMixin, BaseEstimator):
             )
         return scans
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True  # a region that holds NaN is absent
-        tags.input_tags.three_d_array = True
-        return tags
-
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return one vector per scan, shape (n, D).
 
@@ -153,7 +157,7 @@ class FMRILMTransformer(TransformerMixin, BaseEstimator):
         return np.concatenate(parts)
 
 
-class _Probe(BaseEstimator):
+class _Probe(_TakesScans):
     """What classifier and regressor share: frozen features, scaled, and a linear model on them."""
 
     def __init__(
@@ -184,12 +188,6 @@ class _Probe(BaseEstimator):
         )
         self.pipeline_ = make_pipeline(features, StandardScaler(), self._linear()).fit(X, y)
         self.n_features_in_ = features.n_features_in_
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True  # a region that holds NaN is absent
-        tags.input_tags.three_d_array = True
-        return tags
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return one prediction per scan, shape (n,)."""

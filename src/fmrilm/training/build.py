@@ -132,7 +132,6 @@ def train_stage(
     # of several processes one writes
     with writing(output) if is_first_process() else nullcontext():
         if is_first_process():
-            output.mkdir(parents=True, exist_ok=True)
             if not resume:
                 clear_run(output)
                 lineage["run"] = write_lineage(output, stage, parent, cohorts, objective.base)

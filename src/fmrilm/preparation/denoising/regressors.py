@@ -253,11 +253,11 @@ def _load(
 def _scratch_folder() -> Iterator[str]:
     """A temporary folder; nilearn finds a sidecar by replacing every "tsv" in its whole path."""
     with tempfile.TemporaryDirectory() as folder:
-        while "tsv" in Path(folder).name:
+        if "tsv" not in Path(folder).name:
+            yield folder
+        else:
             with _scratch_folder() as other:
                 yield other
-            return
-        yield folder
 
 
 _GROUPS = (
