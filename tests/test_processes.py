@@ -53,7 +53,7 @@ def test_a_training_that_is_told_to_end_says_one_line_and_leaves_nothing_running
 ):
     run = tmp_path / "run"
     process = start(command(cohort, run, *LONG))
-    when(lambda: (run / "checkpoints/epoch-0002").is_dir(), process)
+    when(lambda: any(run.glob("checkpoints/epoch-*")), process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(sent)
     _, said = process.communicate(timeout=30)

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -192,6 +194,36 @@ def test_automatic_precision_is_one_the_processor_has():
 def test_what_cannot_be_started_is_said(tmp_path, options, said):
     with pytest.raises((InputError, FileNotFoundError), match=said):
         train(Regression(), loader(), config(**options), tmp_path)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_checkpoint_acts_when_it_is_written(tmp_path, monkeypatch, sent):
+    """Inside torch's writer it would leave one behind that aborts the process at its exit."""
+    import torch.distributed.checkpoint as dcp
+
+    class Told(Exception):  # noqa: N818
+        pass
+
+    def tell(*_):
+        raise Told
+
+    written = []
+    original = dcp.save
+
+    def save(*args, **options):
+        os.kill(os.getpid(), sent)
+        original(*args, **options)
+        written.append(1)
+
+    monkeypatch.setattr(dcp, "save", save)
+    before = signal.signal(sent, tell)
+    try:
+        with pytest.raises(Told):
+            train(Regression(), loader(), config(), tmp_path)
+        assert signal.getsignal(sent) is tell
+    finally:
+        signal.signal(sent, before)
+    assert written == [1]
 
 
 def test_only_the_last_checkpoint_is_kept(tmp_path):

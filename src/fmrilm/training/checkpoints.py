@@ -11,6 +11,8 @@ import json
 import os
 import random
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +55,7 @@ def save_checkpoint(
     else:
         import torch.distributed.checkpoint as dcp
 
-        with _alone_or_not() as alone, _unwrapped():
+        with _alone_or_not() as alone, _signals_held(), _unwrapped():
             dcp.save(_state(objective, optimizer), checkpoint_id=partial, no_dist=alone)
     rank = accelerator.process_index
     _write_json(partial / f"random-{rank}.json", _random_state())
@@ -72,8 +74,32 @@ def save_checkpoint(
 
 
 @contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM act when the block has ended.
+
+    Raised inside torch's writer they leave it open, and it aborts the process at its exit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, _: object) -> None:
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for which in held:
+        os.kill(os.getpid(), which)
+
+
+@contextmanager
 def _unwrapped() -> Iterator[None]:
-    """Raise what stopped torch's checkpoint (Ctrl-C, a full disk), not its list of failures."""
+    """Raise what stopped torch's checkpoint (a full disk), not its list of failures."""
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
