@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from fmrilm.cli import COMMANDS, main, options_of
 from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.evaluation.options import EvaluationOptions
+from fmrilm.preparation.scan import PrepareSettings
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
@@ -44,7 +46,21 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
     assert ended.value.code == 0
-    assert f"fmrilm {verb}" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"fmrilm {verb}" in shown
+    module, _, name = COMMANDS[verb].target.partition(":")
+    doc = inspect.getdoc(getattr(import_module(module), name))
+    for line in doc.partition("Examples\n--------")[2].split("\n"):
+        assert " ".join(line.split()) in shown  # brackets and all: rich reads them as markup
+
+
+def test_the_settings_of_prepare_are_explained(capsys):
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(PrepareSettings):
+        assert f"\n {field.name}" in shown
+    assert "confounds.columns=[csf,white_matter]" in shown
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

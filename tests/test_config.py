@@ -132,3 +132,21 @@ def test_an_unknown_flag_is_refused(words):
 def test_an_item_of_a_list_that_is_no_word_is_refused(pair):
     with pytest.raises(InputError, match=pair.split("=")[0]):
         load_config(overrides=[pair])
+
+
+def test_a_file_builds_on_another(tmp_path):
+    (tmp_path / "base.yaml").write_text("train: {lr: 0.1, epochs: 3}")
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\ntrain: {epochs: 4}")
+    config = load_config([tmp_path / "mine.yaml"])
+    assert (config.train.lr, config.train.epochs) == (0.1, 4)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("extends: mine.yaml", "extends itself"),
+    ("extends: [a, b]", "takes the name of a YAML file"),
+    ("extends: gone.yaml", "gone.yaml not found"),
+])  # fmt: skip
+def test_a_file_that_builds_on_nothing_is_refused(tmp_path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises((InputError, FileNotFoundError), match=said):
+        load_config([tmp_path / "mine.yaml"])

@@ -208,8 +208,8 @@ def test_dataset_info_is_read_and_not_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("size", "millions"), [("small", 46), ("base", 174), ("large", 610)])
 def test_the_original_sizes_are_reached_with_a_decoder_as_deep_as_the_encoder(size, millions):
-    from fmrilm.lm.alignment import AlignmentHeads
-    from fmrilm.tokenizer.tokenizer import build_tokenizer
+    from fmrilm.lm.embedding.descriptions import AlignmentHeads
+    from fmrilm.tokenizer.saved import build_tokenizer
 
     config = load_config([original.ROOT / f"configs/vit_{size}_qwen_p160.yaml"])
     vq = config.model.vq_model

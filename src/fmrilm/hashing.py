@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fmrilm.files import CARD
+
 
 def checksum(series: np.ndarray) -> str:
     """Return 32 hexadecimal digits that tell one series from another: shape and float32 values."""
@@ -28,9 +30,12 @@ def digest(*parts: str) -> str:
 
 
 def hash_files(folder: Path) -> str:
-    """Return a hash of the content of all files below a folder, and of their names in it."""
+    """A hash of the content of all files below a folder, and of their names in it.
+
+    The model card is left out: an evaluation writes its scores into it.
+    """
     about = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
         about.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as handle:
             about.update(hashlib.file_digest(handle, "sha256").digest())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def model_folder(
             return candidate
     if folder.exists():
         raise FileNotFoundError(
-            f"{folder} holds no model: make one with `fmrilm train align` or `instruct`"
+            f"{folder} holds no model: make one with `fmrilm train tokenizer`, `align`, `instruct`"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -61,6 +62,69 @@ def model_folder(
             f"{place} is no folder, and not on the Hugging Face hub either "
             f"({str(error).splitlines()[0]})"
         ) from None
+
+
+def without_auto(given: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of ``from_pretrained`` without those that AutoModel adds to a user's."""
+    added = ("config", "trust_remote_code", "code_revision", "adapter_kwargs", "_from_auto")
+    return {name: value for name, value in given.items() if name not in added}
+
+
+def upload(
+    save: Callable[[Path], object],
+    repo_id: str,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload model",
+) -> str:
+    """Save a model into a temporary folder and upload that to the Hugging Face hub.
+
+    Parameters
+    ----------
+    save : function
+        Writes the model into a folder.
+    repo_id : str
+        ``user/name``; made if there is none.
+    private, token, revision, commit_message
+        Of the hub.
+
+    Returns
+    -------
+    address : str
+        Of the commit.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder))
+        repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        commit = hub.upload_folder(
+            repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+        )
+    return commit.commit_url
+
+
+def dispatch(model: Any, device_map: str | dict[str, Any] | None) -> Any:
+    """Spread a model's language model over devices; everything else lies on the first of them.
+
+    Parameters
+    ----------
+    model : FMRILM
+    device_map : str or dict
+        ``auto``, or a device for every part of the language model.
+    """
+    from accelerate import dispatch_model, infer_auto_device_map
+
+    if device_map == "auto":
+        whole = getattr(model.lm, "_no_split_modules", None)
+        device_map = infer_auto_device_map(model.lm, no_split_module_classes=list(whole or []))
+    assert isinstance(device_map, dict)
+    first = next(iter(device_map.values()))
+    model.to("cpu" if first == "disk" else first)
+    model.lm = dispatch_model(model.lm, device_map)
+    return model
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -83,7 +147,9 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
+def choose_dtype(
+    name: str | torch.dtype | None = "auto", device: torch.device | None = None
+) -> torch.dtype:
     """The type of a language model's weights; ``auto``: bfloat16 where the device has it.
 
     Raises
@@ -91,15 +157,17 @@ def choose_dtype(name: str = "auto", device: torch.device | None = None) -> torc
     InputError
         If the type is unknown.
     """
+    if isinstance(name, torch.dtype):
+        return name
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name == "auto":
+    if name in ("auto", None):
         on_gpu = device is not None and device.type == "cuda"
         # is_bf16_supported counts emulation in: Ampere is the first to have it
         has_bf16 = on_gpu and torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.bfloat16 if has_bf16 else torch.float32
     if name not in known:
         raise InputError(f"dtype is {name!r}: give auto, {', '.join(known)}")
-    return known[name]
+    return known[str(name)]
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -12,9 +12,11 @@ from fmrilm.cohort.cohort import Cohort, write_info
 from fmrilm.cohort.labels import write_table
 from fmrilm.cohort.scaling import Scaler
 from fmrilm.cohort.store import write_store
+from fmrilm.errors import InputError
 from fmrilm.lineage.trained_on import write_trained_on
 from fmrilm.studies.known import CohortInfo
 from planted_leaks import LEAKS, Case, look, plant
+from small import edited_store
 
 COUNT = 60
 
@@ -123,6 +125,13 @@ def test_overlapping_windows_of_one_scan_in_different_splits(clean, capsys):
         first = handle[f"time_series/sample_{train}"]
         handle[f"time_series/sample_{test}"][:, :10] = first[:, 30:]
     assert _codes(capsys, clean) == ["overlap"]
+
+
+def test_scans_with_values_that_are_no_numbers_are_not_passed_over(clean):
+    with edited_store(clean) as handle:
+        handle["time_series/sample_3"][1, 3] = np.nan
+    with pytest.raises(InputError, match=r"sample_3 .* holds NaN or Inf"):
+        audit([str(clean)])
 
 
 def test_a_prompt_field_that_reveals_the_label(clean, capsys):

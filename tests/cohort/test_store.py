@@ -62,6 +62,13 @@ def test_absent_and_constant_regions_are_masked(tmp_path, series):
     assert np.isfinite(found).all()
 
 
+def test_values_whose_squares_overflow_name_the_sample(tmp_path, series):
+    series[1] *= 1e20
+    _write(tmp_path / "x.h5", [("a", "1", series[0]), ("b", "7", series[1])])
+    with pytest.raises(InputError, match=r"sample_1 \(subject b, session 7\) holds values up to"):
+        TimeSeriesStore(tmp_path / "x.h5").read(1)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_or_inf_inside_a_region_names_the_sample(value, tmp_path, series):
     series[1, 2, 3] = value

@@ -171,7 +171,7 @@ def test_prompts_of_their_own_for_every_scan_are_answered_as_one_by_one():
 def test_latent_tokens_are_read_masked_and_written_as_one_step():
     from fmrilm.config.schema import LMConfig, ModelConfig, TokenizerConfig
     from fmrilm.lm.fmrilm import build_fmrilm
-    from fmrilm.tokenizer.tokenizer import build_tokenizer
+    from fmrilm.tokenizer.saved import build_tokenizer
     from lm.test_fmrilm import TEXTS
 
     small = {"n_embd": 16, "n_layer": 1, "n_head": 2, "codebook_size": 32, "code_dim": 8}

@@ -52,7 +52,7 @@ def make(kind: str = "tiny", patch_size: int = 10, **options) -> FMRILM:
         )
     )
     lm = LMConfig(base_model="tiny", tiny_width=32, tiny_depth=2, **options)
-    config = ModelConfig(vq_model=tokenizer.config, lm=lm)
+    config = ModelConfig(vq_model=tokenizer.config.vq_model, lm=lm)
     if kind == "tiny":
         return build_fmrilm(config, tokenizer, TEXTS).eval()
     network, text_tokenizer = gpt2()

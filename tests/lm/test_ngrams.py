@@ -1,6 +1,6 @@
 import torch
 
-from fmrilm.lm.ngrams import NgramEmbedder
+from fmrilm.lm.embedding.ngrams import NgramEmbedder
 
 PAIRS = ["visual-default", "limbic-salience", "visual-limbic", "default-salience"]
 TEXTS = [f"Coupling differs for {a} (z = {x}), {b} (z = {y})."

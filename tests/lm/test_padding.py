@@ -11,7 +11,8 @@ from fmrilm.evaluation.evaluate import evaluate
 from fmrilm.reporting.report import report
 from fmrilm.tokenizer.encoder import connectivity
 from fmrilm.tokenizer.losses import connectivity_loss, reconstruction_loss, spectral_loss
-from fmrilm.tokenizer.tokenizer import FMRITokenizer, build_tokenizer
+from fmrilm.tokenizer.saved import build_tokenizer
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
 from fmrilm.training.build import train_stage
 from fmrilm.training.data.collate import collate_scans
 from fmrilm.training.data.dataset import ScanDataset

@@ -5,7 +5,8 @@ import torch
 from fmrilm.config.schema import TokenizerConfig
 from fmrilm.evaluation.tokenizer.codecs import PCACodec
 from fmrilm.tokenizer.quantizers import QUANTIZERS
-from fmrilm.tokenizer.tokenizer import FMRITokenizer, build_tokenizer
+from fmrilm.tokenizer.saved import build_tokenizer
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
 R, T, P = 12, 48, 16
 ALL = torch.ones(1, R, dtype=torch.bool)

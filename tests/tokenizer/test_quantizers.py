@@ -10,8 +10,9 @@ from fmrilm.tokenizer.quantizers import (
 )
 from fmrilm.tokenizer.quantizers.kmeans import nearest
 from fmrilm.tokenizer.quantizers.vq import VectorQuantizer
+from fmrilm.tokenizer.saved import build_tokenizer
 from fmrilm.tokenizer.titok import TiTok
-from fmrilm.tokenizer.tokenizer import FMRITokenizer, build_tokenizer
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
 SMALL = {"num_rois": 6, "num_timestamp": 32, "patch_size": 16, "enc_cls": "vit_tiny"}
 SMALL |= {"n_embd": 16, "n_layer": 2, "n_head": 2, "codebook_size": 32, "code_dim": 8}

@@ -7,7 +7,7 @@ import torch
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.config.schema import AlignConfig, TokenizerStageConfig, load_config
 from fmrilm.errors import InputError
-from fmrilm.lm.alignment import TextAlignment
+from fmrilm.lm.embedding.descriptions import TextAlignment
 from fmrilm.lm.fmrilm import FMRILM
 from fmrilm.run_record import read_lineage
 from fmrilm.tasks import TASKS, build_prompt

@@ -8,8 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausa
 from fmrilm.cohort.cohort import DESCRIPTOR_FOLDER
 from fmrilm.config.schema import TokenizerConfig, TokenizerStageConfig
 from fmrilm.errors import InputError
-from fmrilm.lm.alignment import TextAlignment, embed_descriptions
-from fmrilm.lm.ngrams import NgramEmbedder
+from fmrilm.lm.embedding.descriptions import TextAlignment, embed_descriptions
+from fmrilm.lm.embedding.ngrams import NgramEmbedder
 from fmrilm.lm.text import TextEncoder, train_text_tokenizer
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
 from fmrilm.training.build import train_stage

@@ -5,7 +5,7 @@ import torch
 
 from fmrilm.config.schema import TokenizerConfig, TokenizerStageConfig
 from fmrilm.errors import InputError
-from fmrilm.lm.alignment import TextAlignment
+from fmrilm.lm.embedding.descriptions import TextAlignment
 from fmrilm.tokenizer.domain import ramp, reverse_gradient
 from fmrilm.tokenizer.losses import spectral_loss
 from fmrilm.tokenizer.tokenizer import FMRITokenizer

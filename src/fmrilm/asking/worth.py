@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fmrilm.lineage.card import METRICS
 from fmrilm.readers import read_json
 from fmrilm.stats.calibration import apply_temperature
 from fmrilm.stats.kinds import kind_of
 from fmrilm.tasks import Task
 
-METRICS = "evaluation/metrics.json"
 NEVER = "never evaluated: what it is worth is not known"
 
 

@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import MISSING, dataclass, field, is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
 
@@ -23,11 +23,16 @@ class Command:
     summary: str
     passes_flags: bool = False  # unknown --flags go to the `overrides` argument
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # parameter -> more names
+    settings: str = ""  # "module:dataclass" of its key=value settings
 
 
 COMMANDS = {
     "demo-data": Command("fmrilm.datasets.heat_pain:demo_data", "Build the real pain cohort."),
-    "prepare": Command("fmrilm.preparation.prepare:prepare", "Turn scans into a cohort folder."),
+    "prepare": Command(
+        "fmrilm.preparation.prepare:prepare",
+        "Turn scans into a cohort folder.",
+        settings="fmrilm.preparation.scan:PrepareSettings",
+    ),
     "doctor": Command("fmrilm.checks.doctor:doctor", "Say what is wrong with a scan or store."),
     "audit": Command("fmrilm.checks.audit:audit", "Look for leaks over splits, stages, prompts."),
     "folds": Command(
@@ -101,17 +106,35 @@ def _build_app(verb: str) -> Any:
 
 
 def _add(app: Any, name: str, command: Command) -> None:
-    module, _, attribute = command.target.partition(":")
-    function = getattr(importlib.import_module(module), attribute)
+    from rich.markup import escape
+
+    function = _load(command.target)
     settings = {"ignore_unknown_options": True} if command.passes_flags else {}
     doc = inspect.getdoc(function) or command.summary
-    example = doc.partition("Examples\n--------")[2].strip()
+    below = doc.partition("Examples\n--------")[2].strip().splitlines()
+    if command.settings:
+        below = ["Settings:", *settings_help(_load(command.settings)), "Examples:", *below]
     app.command(
         name,
-        help=doc.split("\n\n")[0],
-        epilog=example.replace("\n", "\n\n") or None,
+        help=escape(doc.split("\n\n")[0]),
+        epilog="\n\n".join(map(escape, below)) or None,
         context_settings=settings,
     )(_with_options(function, command.also))
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def settings_help(kind: type[Any]) -> list[str]:
+    """A line for every ``key=value`` setting of a dataclass: its name, default and meaning."""
+    lines = []
+    for name, meaning in parameter_help(inspect.getdoc(kind) or "").items():
+        default = kind.__dataclass_fields__[name].default
+        shown = "" if default in (None, MISSING) else f" ({default})"
+        lines.append(f"{name}{shown}: {meaning}")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -158,11 +181,12 @@ def _with_options(
 ) -> Callable[..., Any]:
     """Wrap ``function`` in a signature of typer options, made from its own and its docstring."""
     import typer
+    from rich.markup import escape
 
     options, parameters = options_of(function), []
     for option in options:
         name, kind, default = option.parameter.name, option.kind, option.parameter.default
-        word: Any = typer.Argument(help=option.help)
+        word: Any = typer.Argument(help=escape(option.help))
         if option.is_flag:
             names = [f"--{name}"]
             if "_" in name:
@@ -172,7 +196,7 @@ def _with_options(
             names += also.get(name, ())
             if kind is bool:
                 names[0] += f"/--no-{name}"
-            word = typer.Option(*names, help=option.help)
+            word = typer.Option(*names, help=escape(option.help))
         if type(None) in get_args(kind) and default is None:
             kind = kind if len(get_args(kind)) == 2 else str
         parameters.append(

@@ -24,6 +24,7 @@ from fmrilm.hashing import checksum
 from fmrilm.tables.hdf5 import find_item, open_hdf5, read_item, read_numbers, read_words
 
 RECORDED = "checksums"  # in ``metadata``: as they were written
+LARGEST = 1e15  # spread of a region's values beyond which sums of their squares overflow float32
 
 
 class TimeSeriesStore:
@@ -192,7 +193,8 @@ class TimeSeriesStore:
         Raises
         ------
         InputError
-            If the scan holds NaN or Inf, or another number of regions than the first one.
+            If the scan holds NaN, Inf or numbers whose squares overflow, or another number of
+            regions than the first one.
         """
         series = self.raw(index)
         if series.shape[0] != self.n_rois:
@@ -208,7 +210,13 @@ class TimeSeriesStore:
                     "(a region that is NaN throughout counts as absent)"
                 )
             series = np.where(absent[:, None], np.float32(0), series)
-        return series, np.ptp(series, axis=1) > 0
+        spread = np.ptp(series, axis=1)
+        if spread.max(initial=0) > LARGEST:
+            raise InputError(
+                f"{self._name(index)} holds values up to {np.abs(series).max():.0e}: no signal is "
+                "that large; prepare the scan again, or drop it"
+            )
+        return series, spread > 0
 
     def _name(self, index: int) -> str:
         return (

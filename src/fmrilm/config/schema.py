@@ -13,9 +13,10 @@ from typing import Any
 
 from fmrilm.config.checks import check_config
 from fmrilm.config.dialect import translate
+from fmrilm.config.layers import merge_layers, open_layers
 from fmrilm.config.pairs import read_pair, to_tree
 from fmrilm.errors import InputError
-from fmrilm.readers import check_types, read_json, read_yaml, reading, reason
+from fmrilm.readers import check_types, read_json, reading
 from fmrilm.registry import suggest
 
 TITOK, TITOK_TOKENS = "titok", 128  # its --quantizer titok, and tokens where none are given
@@ -307,29 +308,14 @@ def load_config(
     >>> load_config(overrides=["train.lr=3e-4"]).train.lr
     0.0003
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    merged = OmegaConf.structured(base if base is not None else Config)
     layers: list[tuple[str, Any]] = []
     for path in files:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} not found: give the path of a YAML file")
-        layers.append((str(path), translate(_open(path), str(path))[0]))
+        layers += [(name, translate(tree, name)[0]) for name, tree in open_layers(path)]
     for pair in overrides:
         if "=" not in pair:
             raise InputError(f"expected key=value, got {pair!r}")
         layers.append((pair, read_pair(pair, PATHS)))
-    for source, layer in layers:
-        try:
-            merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            raise InputError(f"{source}: {_explain(error, merged)}") from None
-        except Exception as error:  # of a tree that is no tree of options
-            raise InputError(f"{source} cannot be read ({reason(error)}): correct it") from None
-    with reading(", ".join(source for source, _ in layers) or "the options", "correct it"):
-        config = OmegaConf.to_object(merged)
-        OmegaConf.structured(config)  # checks the items of lists, which merging does not
+    config = merge_layers(base if base is not None else Config, layers)
     assert isinstance(config, Config)
     vq = config.model.vq_model
     if vq.quantizer == TITOK:  # of the original: a way of making tokens, not of making codes
@@ -338,14 +324,6 @@ def load_config(
         config = replace(config, model=replace(config.model, vq_model=vq))
     check_config(config)
     return config
-
-
-def _open(path: str | Path) -> Any:
-    """Return a YAML file as a tree of omegaconf."""
-    content = read_yaml(path)
-    if not content:
-        raise InputError(f"{path} holds no option: write some into it, or leave it out")
-    return to_tree(content, str(path))
 
 
 def read_model_config(path: Path, parts: Sequence[str]) -> ModelConfig:
@@ -378,19 +356,8 @@ def read_model_config(path: Path, parts: Sequence[str]) -> ModelConfig:
 
 def notes_on(files: Sequence[str | Path]) -> list[str]:
     """Return what YAML files of the original say that is read otherwise here, in sentences."""
-    return [note for path in files for note in translate(_open(path), str(path))[1]]
-
-
-def _explain(error: Any, merged: Any) -> str:
-    from omegaconf import DictConfig, OmegaConf
-
-    key = str(error.full_key or error.key)
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(merged, parent) if parent else merged
-    if isinstance(node, DictConfig) and leaf not in node:
-        known = [str(name) for name in node]
-        return f"unknown key {key!r}{suggest(leaf, known)}; known: {', '.join(known)}"
-    return f"{key}: {str(error.msg or error).splitlines()[0]}"
+    read = (layer for path in files for layer in open_layers(path))
+    return [note for name, tree in read for note in translate(tree, name)[1]]
 
 
 def save_config(config: Config, path: Path) -> None:

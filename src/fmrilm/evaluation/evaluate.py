@@ -22,6 +22,7 @@ from fmrilm.evaluation.runs import Run, open_cohorts, open_run, with_config
 from fmrilm.evaluation.table import print_descriptions, print_results, to_markdown
 from fmrilm.evaluation.tokenizer.report import evaluate_tokenizer
 from fmrilm.files import SEAL, write_seal
+from fmrilm.lineage.card import write_card
 from fmrilm.locks import writing
 
 
@@ -141,6 +142,8 @@ def _language_models(
             content["descriptions"] = [result.to_dict() for result in described]
         shown = [path.name for path in sorted(folder.glob("[!.]*.*")) if path.name != SEAL]
         write_seal(folder, shown)
+        if folder == run.folder / "evaluation":
+            write_card(run.folder)
         print(f"results in {folder}")
         holds &= all(result.verdict["scan_adds"] for result in results)
         holds &= all(result.scan_adds for result in described)

@@ -237,7 +237,8 @@ def _write_run(folder: Path, card: Card, model: Any) -> None:
     from fmrilm.config.schema import Config, DataConfig, ModelConfig, save_config
 
     is_model = hasattr(model, "lm")
-    of_model = model.config if is_model else ModelConfig(vq_model=model.config)
+    own = model.config
+    of_model = own.options() if is_model else ModelConfig(vq_model=own.vq_model)
     config = Config(model=of_model, data=DataConfig(norm="robust_global"))
     save_config(config, folder / "config.yaml")
     lineage = {

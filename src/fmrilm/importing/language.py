@@ -264,7 +264,7 @@ def join(
     InputError
         If the projection fits neither encoder nor language model.
     """
-    model = FMRILM(ModelConfig(tokenizer.config, config), tokenizer, lm, text_tokenizer)
+    model = FMRILM(ModelConfig(tokenizer.config.vq_model, config), tokenizer, lm, text_tokenizer)
     zero = torch.zeros_like
     bridge = {
         "projector.0.weight": state.take("encode_transform_layer.0.weight"),

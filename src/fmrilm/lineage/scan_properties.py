@@ -39,9 +39,7 @@ class ScanProperties:
         absent = np.ones((len(store), store.n_rois), bool)
         levels, spreads = np.zeros(len(store)), np.zeros(len(store))
         for index in range(len(store)):
-            series = store.raw(index)
-            usable = np.isfinite(series).all(axis=1)
-            usable[usable] = np.ptp(series[usable], axis=1) > 0
+            series, usable = store.read(index)
             absent[index] = ~usable
             if usable.any():
                 levels[index] = np.median(series[usable].mean(axis=1))

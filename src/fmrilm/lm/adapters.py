@@ -159,7 +159,7 @@ def merge_lora(model: Reader) -> Reader:
     own = dataclasses.replace(
         model.config.lm, peft_tune=False, freeze_llm=False, freeze_pretrained_lora=False
     )
-    model.config = dataclasses.replace(model.config, lm=own)
+    model.config.lm = own
     return model
 
 
@@ -195,7 +195,7 @@ def adapt(model: ScanReader, config: LMConfig) -> None:
     if has_adapter(model.lm):
         kept["peft_tune"] = True
     new = dataclasses.replace(config, use_cls_head=model.cls_head is not None, **kept)
-    model.config = dataclasses.replace(model.config, lm=new)
+    model.config.lm = new
     model.prepare_activations()
     model.dropout.p = new.dropout
     if model.summary is not None:

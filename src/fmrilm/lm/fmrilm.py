@@ -6,7 +6,6 @@ Tensor letters: B scans, P prompts per scan, C candidates.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmrilm.config.schema import ModelConfig, read_model_config
+from fmrilm.config.schema import ModelConfig
 from fmrilm.errors import InputError
-from fmrilm.files import check_seal, files_in, write_seal
 from fmrilm.lm.adapters import add_lora
 from fmrilm.lm.answer_tree import answer_log_probabilities
 from fmrilm.lm.codes import write_codes
@@ -30,29 +28,22 @@ from fmrilm.lm.decoding import (
     prefill,
     sampler,
 )
+from fmrilm.lm.interface import Scan
 from fmrilm.lm.language_models import (
-    RETRAIN,
-    BaseModel,
     identify,
     load_language_model,
-    reload_language_model,
-    save_language_model,
 )
-from fmrilm.lm.reader import FMRIReader, Scan
+from fmrilm.lm.saved import SavedModel
 from fmrilm.lm.text import without_scan
-from fmrilm.readers import reading
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
-from fmrilm.weights import choose_device, choose_dtype, load_exactly, model_folder
 
 
-class FMRILM(FMRIReader):
+class FMRILM(SavedModel):
     """A language model that is asked about scans, saved and loaded.
 
     Parameters are those of :class:`FMRIReader`; make one with :func:`build_fmrilm` or
     :meth:`from_pretrained`.
     """
-
-    base: BaseModel | None = None  # what the language model was before any training here
 
     # Answering -----------------------------------------------------------------------------------
 
@@ -286,70 +277,6 @@ class FMRILM(FMRIReader):
         lm = self.config.lm
         return sampler(lm.temperature, lm.top_k, lm.top_p) if do_sample else greedy
 
-    # Files ---------------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config, language model, and everything around it (safetensors and JSON)."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        save_language_model(self.lm, self.text.text_tokenizer, folder / "lm", self.base)
-        state = {
-            name: value.contiguous()
-            for name, value in self.state_dict().items()
-            if not name.startswith(("lm.", "tokenizer."))
-        }
-        save_file(state, folder / "bridge.safetensors")
-        config = json.dumps(dataclasses.asdict(self.config), indent=2)
-        (folder / "config.json").write_text(config, encoding="utf-8")
-        # the weights of the language model have a hash of their own in its weights.json
-        write_seal(folder, [name for name in files_in(folder) if name != "lm/model.safetensors"])
-
-    @classmethod
-    def from_pretrained(
-        cls, place: str | Path, *, device: str = "cpu", dtype: str = "float32", **hub: Any
-    ) -> FMRILM:
-        """Read what :meth:`save_pretrained` wrote, adapters included; in evaluation mode.
-
-        Parameters
-        ----------
-        place : path or str
-            A run folder, its ``model/`` folder, or a name on the Hugging Face hub.
-        device : str
-            ``auto``, ``cpu``, ``cuda``, ...
-        dtype : str
-            Of the language model's weights: ``auto``, ``float32``, ``bfloat16`` or ``float16``. The
-            tokenizer stays float32: nearest codes and correlations are not to be rounded.
-        **hub
-            ``revision``, ``token``, ``cache_dir`` and ``local_files_only``, for a hub name.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no model.
-        InputError
-            If a weight is missing, unknown or changed.
-        """
-        folder = model_folder(place, **hub)
-        if not (folder / "bridge.safetensors").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no model: make one with `fmrilm train align` or `instruct`"
-            )
-        config = read_model_config(folder / "config.json", ("vq_model", "lm"))
-        tokenizer = FMRITokenizer.from_pretrained(folder / "tokenizer")
-        with reading(folder / "lm", RETRAIN):
-            lm, text_tokenizer, base = reload_language_model(config.lm, folder / "lm")
-        with reading(folder, RETRAIN):
-            model = cls(config, tokenizer, lm, text_tokenizer)
-        model.base = base
-        load_exactly(model, folder / "bridge.safetensors", without=("lm.", "tokenizer."))
-        check_seal(folder, RETRAIN)
-        where = choose_device(device)
-        model.lm.to(choose_dtype(dtype, where))
-        return model.to(where).eval()
-
 
 def build_fmrilm(
     config: ModelConfig,
@@ -377,7 +304,7 @@ def build_fmrilm(
         lm.requires_grad_(False)
     if config.lm.peft_tune:
         lm = add_lora(lm, config.lm)
-    config = dataclasses.replace(config, vq_model=tokenizer.config)
+    config = dataclasses.replace(config, vq_model=tokenizer.config.vq_model)
     model = FMRILM(config, tokenizer, lm, text_tokenizer)
     model.base = base
     return model

@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from fmrilm.config.schema import ModelConfig
 from fmrilm.errors import InputError
+from fmrilm.lm.configuration import FMRILMConfig
 from fmrilm.lm.text import TextEncoder
 from fmrilm.tokenizer.masks import attention_bias
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
@@ -21,13 +21,13 @@ class ScanReader(Protocol):
 
     Attributes
     ----------
-    config : ModelConfig
+    config : FMRILMConfig
     tokenizer : FMRITokenizer
     text : TextEncoder
     lm : PreTrainedModel or PeftModel
     """
 
-    config: ModelConfig
+    config: FMRILMConfig
     tokenizer: FMRITokenizer
     text: TextEncoder
     lm: Any

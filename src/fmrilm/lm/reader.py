@@ -12,11 +12,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from fmrilm.config.schema import ModelConfig
 from fmrilm.errors import InputError
 from fmrilm.lm.adapters import has_adapter
 from fmrilm.lm.codes import codes_loss, next_step_target
+from fmrilm.lm.configuration import FMRILMConfig
 from fmrilm.lm.cpu.activations import half_activations
 from fmrilm.lm.cpu.attention import use_segments
 from fmrilm.lm.cpu.lean import make_lean
@@ -28,12 +30,12 @@ from fmrilm.tokenizer.masks import positions
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
 
-class FMRIReader(nn.Module):
+class FMRIReader(PreTrainedModel):
     """A language model that reads scans: its losses and hidden states.
 
     Parameters
     ----------
-    config : ModelConfig
+    config : ModelConfig or FMRILMConfig
     tokenizer : FMRITokenizer
         Frozen and in evaluation mode, unless ``config.lm.tune_tokenizer``.
     lm : PreTrainedModel
@@ -42,24 +44,28 @@ class FMRIReader(nn.Module):
         Its text tokenizer.
     """
 
+    config: FMRILMConfig
+    config_class = FMRILMConfig
+    main_input_name = "input_ids"
+
     def __init__(
-        self, config: ModelConfig, tokenizer: FMRITokenizer, lm: Any, text_tokenizer: Any
+        self,
+        config: ModelConfig | FMRILMConfig,
+        tokenizer: FMRITokenizer,
+        lm: Any,
+        text_tokenizer: Any,
     ) -> None:
-        super().__init__()
-        self.config = config
+        if isinstance(config, ModelConfig):
+            config = FMRILMConfig.of(config)
+        super().__init__(config)
         self.tokenizer = tokenizer
         self.lm = lm
         make_lean(self._causal_lm())
         self.has_segments = use_segments(self._causal_lm())
         self.has_linear_logits = is_linear(self._causal_lm())
         self.prepare_activations()
-        self.text = TextEncoder(
-            text_tokenizer,
-            tokenizer.config.num_tokens,
-            config.lm.add_fmri_delimiter,
-            config.lm.summary_tokens,
-            config.lm.prompt_layout,
-        )
+        config.vq_model = tokenizer.config.vq_model
+        self.text = TextEncoder.of(text_tokenizer, config)
         width = lm.get_input_embeddings().embedding_dim
         self.summary = (
             ScanSummary(
@@ -90,11 +96,6 @@ class FMRIReader(nn.Module):
         if not self.config.lm.tune_tokenizer:
             self.tokenizer.eval()
         return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.roi_embed.device
 
     def features(self, fmri: Tensor, roi_mask: Tensor | None = None) -> Tensor:
         """Return what the language model is given of scans (B, R, T), before projection (B, N, D).

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmrilm.config.schema import SCAN_MARK
+from fmrilm.config.schema import SCAN_MARK, ModelConfig
 from fmrilm.errors import InputError
+from fmrilm.lm.configuration import FMRILMConfig
 
 SCAN_ID = -200  # placeholder in input_ids; a scan's embeddings take its place
 IGNORED = -100  # label that no loss sees
@@ -97,6 +98,12 @@ class TextEncoder:
         alone = text_tokenizer("")["input_ids"]
         adds_bos = alone[:1] == [text_tokenizer.bos_token_id] and not self.is_chat
         self.start_ids = alone[:1] if adds_bos else []  # a chat template writes its own
+
+    @classmethod
+    def of(cls, text_tokenizer: Any, config: ModelConfig | FMRILMConfig) -> TextEncoder:
+        """The text encoder of a model."""
+        lm, scan = config.lm, config.vq_model.num_tokens
+        return cls(text_tokenizer, scan, lm.add_fmri_delimiter, lm.summary_tokens, lm.prompt_layout)
 
     def _check(self) -> None:
         """Raise :class:`InputError` if nothing can be asked, or no answer can end."""

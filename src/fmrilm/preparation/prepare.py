@@ -68,9 +68,7 @@ def prepare(
         Folder of the scans (fMRIPrep or XCP-D derivatives, or what the cohort's patterns say), or
         an HDF5 store of the original.
     settings : list of str
-        key=value pairs: atlas, atlas_image, min_coverage, dummy_scans, strategy, confounds.KEY,
-        detrend, high_pass, low_pass, t_r, target_t_r, resampling, length, n_timepoints, seed,
-        variable, bids.ENTITY.
+        key=value pairs; the settings are listed below.
     output : str
         The cohort folder to write or to continue.
     cohort : str

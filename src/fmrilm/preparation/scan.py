@@ -14,13 +14,13 @@ import pandas as pd
 from fmrilm.atlases.atlas import Atlas
 from fmrilm.atlases.images import image_space
 from fmrilm.config.bounds import check_bounds
-from fmrilm.config.pairs import read_pair, to_tree
+from fmrilm.config.layers import merge_layers, open_layers
+from fmrilm.config.pairs import read_pair
 from fmrilm.errors import InputError
 from fmrilm.preparation.denoising.denoise import Cleaning, Nuisance, clean_series, load_nuisance
 from fmrilm.preparation.denoising.outliers import place_in_time
 from fmrilm.preparation.denoising.regressors import read_confounds
 from fmrilm.preparation.sources.read import IMAGES, ScanFile, read_series
-from fmrilm.readers import read_yaml, reading, reason
 from fmrilm.registry import suggest
 from fmrilm.signals.dummy_scans import choose_dummy_scans, parse_dummy_scans
 from fmrilm.signals.resample import LENGTHS, RESAMPLING, choose_cuts, resample, resample_censored
@@ -30,27 +30,64 @@ from fmrilm.studies.known import CohortInfo
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """The ``key=value`` options of ``fmrilm prepare``; saved as ``prepare.yaml``."""
+    """The ``key=value`` settings of ``fmrilm prepare``; saved as ``prepare.yaml``.
 
-    atlas: str = "schaefer400_tianS3"  # a shipped table, or a TSV file with label and name
-    atlas_image: str | None = (
-        None  # label image, or dlabel.nii for dense CIFTI; None: the built one
-    )
-    min_coverage: float = 0.5  # a region of which the scan holds less is absent
-    dummy_scans: str = "auto"  # volumes dropped at the start; auto: fMRIPrep's, or seen
-    strategy: str = "auto"  # auto | none | simple | scrubbing | compcor | ica_aroma | custom
-    confounds: dict[str, Any] = field(default_factory=dict)  # nilearn's load_confounds, columns
-    detrend: bool = False  # remove a line from every series
-    high_pass: float | None = None  # Hz
-    low_pass: float | None = None  # Hz
-    t_r: float | None = None  # seconds of the scans; None: sidecar, header, then the cohort's entry
-    target_t_r: float = 2.0  # seconds in the store
-    resampling: str = "antialias"  # antialias | linear (the original's)
-    length: str = "clip"  # keep | clip | random_clip | windows | pad
-    n_timepoints: int = 160  # in the store
-    seed: int = 0  # of random_clip
-    variable: str | None = None  # array to read in MAT files
-    bids: dict[str, str] = field(default_factory=dict)  # entities a BIDS file must have
+    Parameters
+    ----------
+    atlas : str
+        A shipped table of regions, or a TSV file with label and name.
+    atlas_image : str, optional
+        Label image, or dlabel.nii for dense CIFTI; None: the one that `fmrilm atlas` built.
+    min_coverage : float
+        A region of which the scan holds a smaller share is absent.
+    dummy_scans : str
+        Volumes dropped at the start: a number, or auto (fMRIPrep's columns, else seen in the
+        signal).
+    strategy : str
+        What is regressed out: auto (simple where confounds lie beside the scans), none, simple,
+        scrubbing, compcor, ica_aroma or custom.
+    confounds : dict
+        Keywords of nilearn's load_confounds, and columns: confounds.motion=full,
+        confounds.columns=[csf,white_matter].
+    detrend : bool
+        Remove a line from every series.
+    high_pass, low_pass : float, optional
+        Band of the filter in Hz.
+    t_r : float, optional
+        Repetition time of the scans in s; None: sidecar, header, then the cohort's entry.
+    target_t_r : float
+        Repetition time in the store in s.
+    resampling : str
+        antialias or linear (the original's).
+    length : str
+        What becomes of other lengths: keep, clip, random_clip, windows or pad.
+    n_timepoints : int
+        Time points of a scan in the store.
+    seed : int
+        Random seed for random_clip.
+    variable : str, optional
+        Array to read in MAT files.
+    bids : dict
+        Entities that a file name must have: bids.space=MNI152NLin6Asym.
+    """
+
+    atlas: str = "schaefer400_tianS3"
+    atlas_image: str | None = None
+    min_coverage: float = 0.5
+    dummy_scans: str = "auto"
+    strategy: str = "auto"
+    confounds: dict[str, Any] = field(default_factory=dict)
+    detrend: bool = False
+    high_pass: float | None = None
+    low_pass: float | None = None
+    t_r: float | None = None
+    target_t_r: float = 2.0
+    resampling: str = "antialias"
+    length: str = "clip"
+    n_timepoints: int = 160
+    seed: int = 0
+    variable: str | None = None
+    bids: dict[str, str] = field(default_factory=dict)
 
     @property
     def cleaning(self) -> Cleaning:
@@ -75,16 +112,8 @@ def load_settings(overrides: Sequence[str] = (), path: str | Path | None = None)
     InputError
         If a key is unknown or a value is wrong.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    merged: Any = OmegaConf.structured(PrepareSettings)
     known = list(PrepareSettings.__dataclass_fields__)
-    layers: list[tuple[str, Any]] = []
-    if path is not None:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} not found: give a YAML file of prepare settings")
-        layers.append((str(path), to_tree(read_yaml(path), str(path))))
+    layers = [] if path is None else open_layers(path)
     for pair in overrides:
         key = pair.partition("=")[0].partition(".")[0]
         if "=" not in pair or key not in known:
@@ -93,15 +122,7 @@ def load_settings(overrides: Sequence[str] = (), path: str | Path | None = None)
                 f"{', '.join(known)}"
             )
         layers.append((pair, read_pair(pair, ("atlas", "atlas_image", "variable"))))
-    for source, layer in layers:
-        try:
-            merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            raise InputError(f"{source}: {str(error).splitlines()[0]}") from None
-        except Exception as error:  # of a tree that is no tree of settings
-            raise InputError(f"{source} cannot be read ({reason(error)}): correct it") from None
-    with reading("the settings of prepare", "correct them"):
-        settings: Any = OmegaConf.to_object(merged)
+    settings: PrepareSettings = merge_layers(PrepareSettings, layers)
     check_bounds(settings, _BOUNDS)
     _ = settings.cleaning  # its values are checked when it is made
     parse_dummy_scans(settings.dummy_scans)

@@ -25,13 +25,11 @@ from fmrilm.cohort.scaling import Scaler
 from fmrilm.config.schema import Config, read_model_config
 from fmrilm.descriptors.measures.scans import usable_regions
 from fmrilm.errors import InputError
+from fmrilm.files import ATLAS, DRIFT, PROCESSOR
 from fmrilm.preparation.scan import PrepareSettings, load_settings, prepare_scan
 from fmrilm.preparation.sources.read import IMAGES
 from fmrilm.processing.drift import Drift, DriftMeter, fit_drift
 from fmrilm.processing.recipes import (
-    ATLAS,
-    DRIFT,
-    PROCESSOR,
     ReadyScan,
     ScanRecipe,
     recipe_of,
@@ -135,9 +133,9 @@ class FMRIProcessor:
         InputError
             If there is no processor, or it is damaged.
         """
-        from fmrilm.weights import model_folder
+        from fmrilm.weights import model_folder, without_auto
 
-        folder = model_folder(place, **hub)
+        folder = model_folder(place, **without_auto(hub))
         path = folder / PROCESSOR
         if not path.is_file():
             raise InputError(
@@ -157,6 +155,15 @@ class FMRIProcessor:
         atlas = Atlas.read(folder / ATLAS, content["atlas"])
         size = content["num_timestamp"]
         return cls(atlas, size, recipes, content["length"], drift, folder)
+
+    def push_to_hub(self, repo_id: str, **hub: Any) -> str:
+        """Upload the processor alone; ``FMRILM.push_to_hub`` takes it along with the model.
+
+        Keywords are those of :func:`fmrilm.weights.upload`.
+        """
+        from fmrilm.weights import upload
+
+        return upload(self.save_pretrained, repo_id, **hub)
 
     # Scans ---------------------------------------------------------------------------------------
 
@@ -383,13 +390,7 @@ class FMRIProcessor:
             from fmrilm.lm.text import TextEncoder
 
             config = read_model_config(self.folder / "config.json", ("vq_model", "lm"))
-            self._text = TextEncoder(
-                load_any_text_tokenizer(str(self.folder / "lm")),
-                config.vq_model.num_tokens,
-                config.lm.add_fmri_delimiter,
-                config.lm.summary_tokens,
-                config.lm.prompt_layout,
-            )
+            self._text = TextEncoder.of(load_any_text_tokenizer(str(self.folder / "lm")), config)
         return self._text
 
     def batch_decode(self, ids: Tensor, skip_special_tokens: bool = True) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from fmrilm.cohort.cohort import Cohort
+from fmrilm.files import ATLAS, DRIFT, PROCESSOR
 from fmrilm.preparation.sources.bids_names import BidsName
 from fmrilm.preparation.sources.read import ScanFile
 from fmrilm.readers import reading
@@ -19,8 +20,6 @@ from fmrilm.signals.timing import sidecar_t_r
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PROCESSOR, ATLAS, DRIFT = "processor.json", "atlas.tsv", "drift.npz"  # files of a processor
 
 
 @dataclass(frozen=True)

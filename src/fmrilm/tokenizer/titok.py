@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fmrilm.config.schema import TokenizerConfig
+from fmrilm.tokenizer.configuration import FMRITokenizerConfig
 from fmrilm.tokenizer.encoder import Sight
 from fmrilm.tokenizer.masks import patch_mask
-from fmrilm.tokenizer.tokenizer import TOKENIZERS, FMRITokenizer
+from fmrilm.tokenizer.saved import TOKENIZERS
+from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
 
 @TOKENIZERS.register("latent")
@@ -22,7 +24,7 @@ class TiTok(FMRITokenizer):
 
     Parameters
     ----------
-    config : TokenizerConfig
+    config : TokenizerConfig or FMRITokenizerConfig
         With ``num_latent_tokens``, e.g. 32, 64 or 128.
 
     Examples
@@ -34,13 +36,13 @@ class TiTok(FMRITokenizer):
     torch.Size([2, 8])
     """
 
-    def __init__(self, config: TokenizerConfig) -> None:
+    def __init__(self, config: TokenizerConfig | FMRITokenizerConfig) -> None:
         super().__init__(config)
-        width, count = config.size[0], config.num_tokens
+        width, count = self.config.size[0], self.config.num_tokens
         self.latents = nn.Parameter(torch.randn(count, width) * 0.02)
         self.decoder_latents = nn.Parameter(torch.randn(count, width) * 0.02)
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
-        if config.roi_profile:
+        if self.config.roi_profile:
             del self.profile_head  # no token belongs to a region
 
     def token_mask(self, roi_mask: Tensor) -> Tensor:

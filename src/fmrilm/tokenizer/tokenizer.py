@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmrilm.config.schema import TokenizerConfig, read_model_config
+from fmrilm.config.schema import TokenizerConfig
 from fmrilm.errors import InputError
-from fmrilm.files import check_seal, write_seal
-from fmrilm.readers import reading
-from fmrilm.registry import Registry
+from fmrilm.tokenizer.configuration import FMRITokenizerConfig
 from fmrilm.tokenizer.coordinates import CoordinateEmbedding, check_centroids
 from fmrilm.tokenizer.encoder import (
     BlockOptions,
@@ -31,9 +27,7 @@ from fmrilm.tokenizer.linear_start import LinearCode
 from fmrilm.tokenizer.masks import pair_mask, patch_mask, region_mask, sample_mask
 from fmrilm.tokenizer.output_head import build_output_head
 from fmrilm.tokenizer.quantizers import QuantizerOutput, build_quantizer
-from fmrilm.weights import load_exactly
-
-TOKENIZERS: Registry[type[FMRITokenizer]] = Registry("tokenizer")
+from fmrilm.tokenizer.saved import TOKENIZERS, SavedTokenizer
 
 
 @dataclass
@@ -46,7 +40,7 @@ class TokenizerOutput:
 
 
 @TOKENIZERS.register("grid")
-class FMRITokenizer(nn.Module):
+class FMRITokenizer(SavedTokenizer):
     """Turn scans into tokens, and tokens into scans.
 
     Tokens are time-major: all regions of the first time patch, then those of the next. A token
@@ -54,7 +48,7 @@ class FMRITokenizer(nn.Module):
 
     Parameters
     ----------
-    config : TokenizerConfig
+    config : TokenizerConfig or FMRITokenizerConfig
 
     Examples
     --------
@@ -64,9 +58,11 @@ class FMRITokenizer(nn.Module):
     torch.Size([2, 40])
     """
 
-    def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: TokenizerConfig | FMRITokenizerConfig) -> None:
+        super().__init__(config)
+        self._build(self.config.vq_model)
+
+    def _build(self, config: TokenizerConfig) -> None:
         width, depth, heads = config.size
         self.patch_embed = nn.Linear(config.patch_size, width)
         self.roi_embed = self._region_embedding(width, 0.02)
@@ -149,7 +145,7 @@ class FMRITokenizer(nn.Module):
                 "this tokenizer learned one embedding per region of its atlas: only one trained "
                 "with model.vq_model.roi_embed=coords goes on with another"
             )
-        moved = type(self)(dataclasses.replace(self.config, num_rois=len(centroids)))
+        moved = type(self)(dataclasses.replace(self.config.vq_model, num_rois=len(centroids)))
         moved.set_centroids(centroids, atlas)
         of_atlas = ("centroids", "profile_mean", "profile_sd")
         state = {k: v for k, v in self.state_dict().items() if k not in of_atlas}
@@ -177,11 +173,6 @@ class FMRITokenizer(nn.Module):
     def has_region_tokens(self) -> bool:
         """Whether every token belongs to a region and a time patch."""
         return self.config.num_latent_tokens is None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.patch_embed.weight.device
 
     def check(self, fmri: Tensor) -> None:
         """Raise :class:`InputError` if scans (B, R, T) do not fit the model."""
@@ -356,44 +347,3 @@ class FMRITokenizer(nn.Module):
         features = self.encode(fmri, roi_mask)
         quantized = self.quantize(features, fmri, roi_mask)
         return TokenizerOutput(features, quantized, self.decode(quantized.codes, roi_mask))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``tokenizer.safetensors``."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(
-            json.dumps({"vq_model": dataclasses.asdict(self.config)}, indent=2), encoding="utf-8"
-        )
-        state = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(state, folder / "tokenizer.safetensors")
-        write_seal(folder, ["config.json", "tokenizer.safetensors"])
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> FMRITokenizer:
-        """Read what :meth:`save_pretrained` wrote; the model is in evaluation mode.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no tokenizer.
-        InputError
-            If a weight is missing, unknown or of another shape.
-        """
-        folder = Path(folder)
-        if not (folder / "tokenizer.safetensors").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no tokenizer: make one with `fmrilm train tokenizer`"
-            )
-        config = read_model_config(folder / "config.json", ("vq_model",)).vq_model
-        with reading(folder, "restore it, or train again"):
-            tokenizer = build_tokenizer(config)
-        load_exactly(tokenizer, folder / "tokenizer.safetensors")
-        check_seal(folder, "restore it, or train again")
-        return tokenizer.eval()
-
-
-def build_tokenizer(config: TokenizerConfig) -> FMRITokenizer:
-    """Return the tokenizer of a configuration: a grid of tokens, or TiTok's latent ones."""
-    return TOKENIZERS["grid" if config.num_latent_tokens is None else "latent"](config)

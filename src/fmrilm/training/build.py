@@ -16,6 +16,7 @@ from fmrilm.cohort.settings import described, known_state, with_targets
 from fmrilm.config.flags import read_flags
 from fmrilm.config.schema import Config, load_config, save_config
 from fmrilm.errors import InputError
+from fmrilm.lineage.card import write_card
 from fmrilm.lineage.trained_on import check_scaling
 from fmrilm.locks import check_free, check_kind, writing
 from fmrilm.processing.processor import FMRIProcessor
@@ -138,6 +139,8 @@ def train_stage(
             save_config(settings, output / "config.yaml")
         run_id = str(lineage.get("run", ""))
         train(objective, train_loader, settings.train, output, val_loader, resume, run_id)
+        if is_first_process():
+            write_card(output)
     return output
 
 
@@ -236,11 +239,12 @@ def build_tokenizer_stage(
     """Return objective and loaders of stage 1."""
     import torch
 
-    from fmrilm.lm.alignment import embed_descriptions, embed_words
+    from fmrilm.lm.embedding.descriptions import embed_descriptions, embed_words
+    from fmrilm.lm.embedding.ngrams import NgramEmbedder
     from fmrilm.lm.language_models import identify, load_language_model
-    from fmrilm.lm.ngrams import NgramEmbedder
     from fmrilm.lm.text import TextEncoder
-    from fmrilm.tokenizer.tokenizer import FMRITokenizer, build_tokenizer
+    from fmrilm.tokenizer.saved import build_tokenizer
+    from fmrilm.tokenizer.tokenizer import FMRITokenizer
     from fmrilm.training.data.collate import collate_scans
     from fmrilm.training.data.loaders import (
         make_dataset,

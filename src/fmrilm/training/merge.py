@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fmrilm.config.schema import load_config, save_config
 from fmrilm.errors import InputError
+from fmrilm.lineage.card import write_card
 from fmrilm.lineage.trained_on import SEEN_FILE, TRAINED_ON_FILE
 from fmrilm.processing.recipes import copy_processor
 from fmrilm.run_record import read_lineage, write_record
@@ -47,9 +48,8 @@ def merge(run: Path, *, output: Path, checkpoint: bool = False) -> Path:
     model = merge_lora(FMRILM.from_pretrained(folder / "model"))
     output.mkdir(parents=True)
     model.save_pretrained(output / "model")
-    copy_processor(folder / "model", output / "model")
     config = load_config([folder / "config.yaml"])
-    save_config(dataclasses.replace(config, model=model.config), output / "config.yaml")
+    save_config(dataclasses.replace(config, model=model.config.options()), output / "config.yaml")
     return _say_where_from(folder, output)
 
 
@@ -75,4 +75,5 @@ def _say_where_from(folder: Path, output: Path) -> Path:
     for name in ("log.jsonl", TRAINED_ON_FILE, SEEN_FILE):
         if (folder / name).is_file():
             shutil.copy(folder / name, output / name)
+    write_card(output)
     return output

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
-from fmrilm.weights import choose_device
 
 KINDS = ("features", "codes")
 
@@ -44,7 +43,7 @@ class ScanEmbedder(TransformerMixin, BaseEstimator):
 
         if self.kind not in KINDS:
             raise InputError(f"unknown kind {self.kind!r}: use features or codes")
-        self.tokenizer_ = FMRITokenizer.from_pretrained(self.model).to(choose_device(self.device))
+        self.tokenizer_ = FMRITokenizer.from_pretrained(self.model, device=self.device)
         return self
 
     def transform(self, X: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:

@@ -23,7 +23,7 @@ def retrieval(
     counts. People are put into groups of :data:`AMONG` at random, many times over;
     the control gives every person the description of another.
     """
-    from fmrilm.lm.alignment import HEADS
+    from fmrilm.lm.embedding.descriptions import HEADS
 
     if not (run.folder / "model" / HEADS).is_file():
         return None
@@ -54,9 +54,9 @@ def compare(
     """Return how well every scan fits every text, shape (n scans, n texts)."""
     import torch
 
-    from fmrilm.lm.alignment import AlignmentHeads, embed_descriptions
+    from fmrilm.lm.embedding.descriptions import AlignmentHeads, embed_descriptions
+    from fmrilm.lm.embedding.ngrams import NgramEmbedder
     from fmrilm.lm.language_models import reload_language_model
-    from fmrilm.lm.ngrams import NgramEmbedder
     from fmrilm.lm.text import TextEncoder
 
     folder, config = run.folder / "model", run.config

@@ -77,6 +77,7 @@ def build_instruct_stage(
     goes_on = is_language_run(parent)
     if goes_on:
         model = FMRILM.from_pretrained(parent / "model")
+        model.source = None  # the processor and card of its parent are not its own
         adapt(model, config.model.lm)
     else:  # straight from a tokenizer, without stage 2
         model = _new_model(config, cohorts, parent)

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from fmrilm.config.schema import TokenizerStageConfig
 from fmrilm.errors import InputError
-from fmrilm.lm.alignment import AlignmentHeads
+from fmrilm.lm.embedding.descriptions import AlignmentHeads
+from fmrilm.lm.embedding.ngrams import NgramEmbedder
 from fmrilm.lm.language_models import note_language_model, save_language_model
-from fmrilm.lm.ngrams import NgramEmbedder
 from fmrilm.tokenizer.domain import DomainConfusion, ramp
 from fmrilm.tokenizer.losses import connectivity_loss, reconstruction_loss, spectral_loss
 from fmrilm.tokenizer.masks import pair_mask

@@ -1,0 +1,1 @@
+"""Embeddings of texts, which stage 1 aligns scans with."""
