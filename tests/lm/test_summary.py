@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
 from fmrilm.lm.fmrilm import FMRILM
-from fmrilm.lm.scan_summary import ScanSummary
+from fmrilm.lm.summary.components import ScanSummary
 from fmrilm.tasks import TASKS, build_prompt
 from fmrilm.tokenizer.encoder import connectivity
 from fmrilm.training.data.dataset import ScanDataset

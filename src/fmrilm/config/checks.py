@@ -78,6 +78,7 @@ def check_config(config: Any) -> None:
         "model.vq_model.code_head": (vq.code_head, ("linear", "tanh")),
         "model.vq_model.code_distance": (vq.code_distance, ("cosine", "euclidean")),
         "model.vq_model.output_head": (vq.output_head, ("linear", "tanh", "region")),
+        "model.lm.summary": (lm.summary, ("signals", "components")),
         "model.lm.projector": (lm.projector, ("mlp", "linear")),
         "model.lm.prompt_layout": (lm.prompt_layout, ("template", "interleaved", "prefix")),
         "model.vq_model.gate_attn": (vq.gate_attn, ("none", "headwise", "elementwise")),

@@ -23,6 +23,9 @@ TITOK, TITOK_TOKENS = "titok", 128  # its --quantizer titok, and tokens where no
 PATHS = ("dataset_dir", "state_dir", "base_model", "text_corpus", "deepspeed")
 SCAN_MARK = "<|scan|>"  # in a prompt, where the scan stands
 
+SIGNAL_FAMILIES = 6  # tokens of fmrilm.lm.summary.families
+EVIDENCE_SLOTS = 16  # questions whose readers speak to the language model
+
 # name -> (width, depth, heads)
 ENCODER_SIZES = {
     "vit_tiny": (96, 3, 4),
@@ -116,6 +119,7 @@ class LMConfig:
     fmri_vocab_size: int | None = None  # checked against codebook_size (VQ)
     fmri_input: str = "continuous"  # continuous | quantized: what the LM sees of a scan
     summary_tokens: int = 4  # tokens that sum up the whole scan, after its own; 0: none
+    summary: str = "signals"  # signals | components: with signal families and readers, or without
     summary_components: int = 256  # principal components of a scan that they are made of
     summary_dropout: float = 0.0  # share of the components left out in training
     token_dropout: float = 0.0  # share of batches in which training shows the summary alone
@@ -141,6 +145,12 @@ class LMConfig:
     tiny_width: int = 128  # width of the built-in LM (base_model: tiny)
     tiny_depth: int = 4  # layers of the built-in LM
     tiny_vocab: int = 2048  # at most this many text tokens of the built-in LM
+
+    @property
+    def num_summary_tokens(self) -> int:
+        """All tokens that stand behind a scan's own: components, families, questions."""
+        more = SIGNAL_FAMILIES + EVIDENCE_SLOTS if self.summary == "signals" else 0
+        return self.summary_tokens + more if self.summary_tokens else 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fmrilm.evaluation.questions import Question, ask, prompts_for
 from fmrilm.evaluation.results import BASELINE, CONTROL, MODEL, Predictor, TaskResult
 from fmrilm.evaluation.scoring import Scorer
 from fmrilm.evaluation.scrutiny.scrutiny import scrutinise
-from fmrilm.evaluation.verdict import SUMMARY_READER, Prompt, verdict
+from fmrilm.evaluation.verdict import READERS, SUMMARY_READER, Prompt, verdict
 from fmrilm.stats.classification import UNPARSED
 from fmrilm.stats.intervals import Answers, differences, estimates, score_samples
 from fmrilm.tasks import build_prompt
@@ -95,7 +95,8 @@ def _summary_of(scorer: Scorer) -> str:
     """Return what the model's summary tokens sum up; empty if it has none."""
     if scorer.summary is None:
         return ""
-    return "connectivity" if scorer.summary.of_connectivity else "the series"
+    what = "connectivity" if scorer.summary.of_connectivity else "the series"
+    return f"{what} and signal families" if hasattr(scorer.summary, "evidence") else what
 
 
 def _baselines(
@@ -105,6 +106,9 @@ def _baselines(
     found = baselines.baseline_answers(question, scorer.num_timestamp, which, say)
     if scorer.summary is not None and which in ("standard", "all"):
         found[SUMMARY_READER] = baselines.read_summary(question, scorer.components)
+        evidence = scorer.evidence(question.rows, question.task)
+        if evidence is not None:
+            found[READERS] = question.kind.answers(evidence)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from fmrilm.stats.kinds import CHOICE, NUMBER
 if TYPE_CHECKING:
     from fmrilm.cohort.cohort import Cohort
     from fmrilm.evaluation.resume import ScoreLog
+    from fmrilm.tasks import Task
 
 MAX_ANSWER_TOKENS = 8
 SCORING_RULE = "whole answer, end included"  # in the key of every kept score: they change with it
@@ -131,14 +133,25 @@ class Scorer:
         return getattr(self.model, "summary", None)
 
     def components(self, rows: np.ndarray) -> np.ndarray:
-        """Return the components (n, C) that the model's summary tokens are made of."""
+        """The components (n, C) that the model's summary tokens are made of."""
+        return self._of_summary(rows, self.summary.scores)
+
+    def evidence(self, rows: np.ndarray, task: Task) -> np.ndarray | None:
+        """What the model's own reader of a task says, (n, answers) or (n, 1); None without one."""
+        names = getattr(getattr(self.model, "config", None), "evidence", [])
+        if task.name not in names:
+            return None
+        slot, count = names.index(task.name), 1 if task.values else len(task.candidates)
+        return self._of_summary(rows, partial(self.summary.answer, slot, count))
+
+    def _of_summary(self, rows: np.ndarray, read: Callable[[Any, Any], Any]) -> np.ndarray:
         import torch
 
         found = []
         with torch.inference_mode():
             for start in range(0, len(rows), self.batch_size):
                 fmri, mask = self.batch(rows[start : start + self.batch_size].tolist())
-                found.append(self.summary.scores(fmri, mask).cpu().numpy())
+                found.append(read(fmri, mask).cpu().numpy())
         return np.concatenate(found)
 
     def probabilities(

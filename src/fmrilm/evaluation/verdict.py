@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fmrilm.stats.kinds import Kind
 
 SENTENCES = ("reads_scan", "tokens_add", "beats_plain")
+READERS = "readers"  # what the readers tell the language model, without it
 SUMMARY_READER = "summary_linear"  # the linear model of the components behind the summary tokens
 OTHERWISE = {  # what stands in front where the sentence holds, does not, or cannot be said
     "reads_scan": {

@@ -7,6 +7,7 @@ candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,12 +86,17 @@ def _of_number(task: Task, labels: np.ndarray, answer: str | None) -> Contrast:
 
 
 def _embed(model: Any, fmri: torch.Tensor, roi_mask: torch.Tensor) -> torch.Tensor:
-    """Return the embeddings of scans (B, N + K, D), with gradients through the encoder."""
+    """The embeddings of scans (B, N + K, D), with gradients through the encoder.
+
+    Where gradients are wanted, the numbers of the summary are left between their levels.
+    """
     fmri, roi_mask = fmri.to(model.device), roi_mask.to(model.device)
     features = model.tokenizer.encode(fmri, roi_mask)
     if model.config.lm.fmri_input == "quantized":
         features = model.tokenizer.quantize(features, fmri, roi_mask).codes
-    return model.project(fmri, roi_mask, features)
+    smooth = getattr(model.summary, "smooth", nullcontext)
+    with smooth() if fmri.requires_grad else nullcontext():
+        return model.project(fmri, roi_mask, features)
 
 
 def log_odds(model: Any, prompt: str, candidates: Sequence[str], answer: int) -> Target:

@@ -52,9 +52,10 @@ def integrated_gradients(
         point = (start + (step + 0.5) / steps * (end - start)).requires_grad_(True)
         [gradient] = torch.autograd.grad(target(point, mask).sum(), point)
         total += gradient / steps
-    with torch.no_grad():
-        change = target(end, mask) - target(start, mask)
-    return ((end - start) * total).sum(2).cpu().numpy(), change.cpu().numpy()
+    # asked for with gradients: the function that they are of is smooth, quantized numbers are not
+    ends = [target(point.requires_grad_(True), mask).detach() for point in (end, start)]
+    shares = ((end - start).detach() * total).sum(2)
+    return shares.cpu().numpy(), (ends[0] - ends[1]).cpu().numpy()
 
 
 def reference_scan(series: np.ndarray, seed: int, reads_correlations: bool = False) -> np.ndarray:

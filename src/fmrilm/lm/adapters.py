@@ -26,6 +26,7 @@ ARCHITECTURE = (
     "fmri_input",
     "summary_tokens",
     "summary_components",
+    "summary",
     "projector",
     "prompt_layout",
     "use_fmri_lm_head",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -18,6 +19,8 @@ class FMRILMConfig(PreTrainedConfig):
     ----------
     vq_model : TokenizerConfig or dict
     lm : LMConfig or dict
+    evidence : sequence of str
+        Tasks that have a reader, by their place among the summary tokens.
     **keys
         What transformers keeps in a ``config.json`` besides.
     """
@@ -28,10 +31,12 @@ class FMRILMConfig(PreTrainedConfig):
         self,
         vq_model: TokenizerConfig | dict[str, Any] | None = None,
         lm: LMConfig | dict[str, Any] | None = None,
+        evidence: Sequence[str] = (),
         **keys: Any,
     ) -> None:
         self.vq_model = options_of(TokenizerConfig, vq_model)
         self.lm = options_of(LMConfig, lm)
+        self.evidence = list(evidence)
         super().__init__(**keys)
 
     @classmethod
@@ -49,4 +54,4 @@ class FMRILMConfig(PreTrainedConfig):
 
     def to_diff_dict(self) -> dict[str, Any]:
         """All options: a default of today may be another one tomorrow."""
-        return own_keys(self.to_dict(), ("vq_model", "lm"))
+        return own_keys(self.to_dict(), ("vq_model", "lm", "evidence"))

@@ -24,7 +24,8 @@ from fmrilm.lm.cpu.attention import use_segments
 from fmrilm.lm.cpu.lean import make_lean
 from fmrilm.lm.interface import Scan, attention_masks, check_length
 from fmrilm.lm.logits import is_linear, linear_cross_entropy
-from fmrilm.lm.scan_summary import ScanSummary, build_projector
+from fmrilm.lm.projector import build_projector
+from fmrilm.lm.summary.build import build_summary
 from fmrilm.lm.text import IGNORED, SCAN_ID, TextEncoder, check_places
 from fmrilm.tokenizer.masks import positions
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
@@ -67,18 +68,7 @@ class FMRIReader(PreTrainedModel):
         config.vq_model = tokenizer.config.vq_model
         self.text = TextEncoder.of(text_tokenizer, config)
         width = lm.get_input_embeddings().embedding_dim
-        self.summary = (
-            ScanSummary(
-                (tokenizer.config.num_rois, tokenizer.config.num_timestamp),
-                tokenizer.config.roi_profile,
-                config.lm.summary_tokens,
-                config.lm.summary_components,
-                width,
-                config.lm.summary_dropout,
-            )
-            if config.lm.summary_tokens
-            else None
-        )
+        self.summary = build_summary(tokenizer.config.vq_model, config.lm, width)
         self.projector = build_projector(config.lm.projector, tokenizer.config.size[0], width)
         self.dropout = nn.Dropout(config.lm.dropout)
         self.roi_embed = nn.Parameter(torch.randn(tokenizer.config.tokens_per_step, width) * 0.02)

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import torch
 
-from fmrilm.config.schema import read_model_config
+from fmrilm.config.schema import EVIDENCE_SLOTS, read_model_config
+from fmrilm.errors import InputError
 from fmrilm.files import COMPANIONS, check_seal, files_in, write_seal
 from fmrilm.lm.language_models import (
     RETRAIN,
@@ -18,7 +19,7 @@ from fmrilm.lm.language_models import (
     save_language_model,
 )
 from fmrilm.lm.reader import FMRIReader
-from fmrilm.readers import reading
+from fmrilm.readers import read_json, reading
 from fmrilm.tokenizer.tokenizer import FMRITokenizer
 from fmrilm.weights import (
     choose_device,
@@ -134,6 +135,7 @@ class SavedModel(FMRIReader):
         with reading(folder, RETRAIN):
             model = cls(config, tokenizer, lm, text_tokenizer)
         model.base = base
+        model.config.evidence = _evidence(folder / "config.json")
         load_exactly(model, folder / "bridge.safetensors", without=("lm.", "tokenizer."))
         check_seal(folder, RETRAIN)
         model.source = folder
@@ -141,3 +143,10 @@ class SavedModel(FMRIReader):
         where: Any = choose_device(device if device_map is None or is_spread else str(device_map))
         model.lm.to(choose_dtype(dtype, where))
         return dispatch(model, device_map).eval() if is_spread else model.to(where).eval()
+
+
+def _evidence(path: Path) -> list[str]:
+    names = read_json(path, RETRAIN).get("evidence", [])
+    if not isinstance(names, list) or len(names) > EVIDENCE_SLOTS:
+        raise InputError(f"{path}: `evidence` is no list of tasks: {RETRAIN}")
+    return [str(name) for name in names]

@@ -103,7 +103,9 @@ class TextEncoder:
     def of(cls, text_tokenizer: Any, config: ModelConfig | FMRILMConfig) -> TextEncoder:
         """The text encoder of a model."""
         lm, scan = config.lm, config.vq_model.num_tokens
-        return cls(text_tokenizer, scan, lm.add_fmri_delimiter, lm.summary_tokens, lm.prompt_layout)
+        return cls(
+            text_tokenizer, scan, lm.add_fmri_delimiter, lm.num_summary_tokens, lm.prompt_layout
+        )
 
     def _check(self) -> None:
         """Raise :class:`InputError` if nothing can be asked, or no answer can end."""

@@ -26,7 +26,7 @@ from fmrilm.evaluation.baselines.neural import fit_predict
 from fmrilm.evaluation.baselines.span import Span
 from fmrilm.evaluation.baselines.tangent import TangentSpace
 from fmrilm.evaluation.questions import Question, select
-from fmrilm.evaluation.verdict import SUMMARY_READER
+from fmrilm.evaluation.verdict import READERS, SUMMARY_READER
 from fmrilm.hashing import digest, hash_code
 from fmrilm.readers import read_arrays
 from fmrilm.stats.intervals import Answers
@@ -81,6 +81,7 @@ def titles(kind: Kind) -> dict[str, str]:
     return {
         "majority": kind.uninformed_title,
         SUMMARY_READER: f"its own summary + {MODEL_TITLES[kind.plain]}",
+        READERS: "its own readers",
         **{name: one.title(kind) for name, one in BASELINES.items()},
     }
 

@@ -95,6 +95,10 @@ class Asked(Protocol):
         """
         ...
 
+    def known(self) -> list[tuple[Task, int]]:
+        """Return the tasks, and the position of the right answer among the answers of each."""
+        ...
+
 
 @dataclass
 class Question:
@@ -111,6 +115,10 @@ class Question:
         prompt = build_prompt(self.task, variant, self.cohort_sentence, self.facts)
         return [prompt], [self.task.candidates[self.class_index]]
 
+    def known(self) -> list[tuple[Task, int]]:
+        """Return the task and the position of its answer."""
+        return [(self.task, self.class_index)]
+
 
 @dataclass
 class _SeveralTasks:
@@ -120,6 +128,10 @@ class _SeveralTasks:
     class_indices: list[int]
     cohort_sentence: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def known(self) -> list[tuple[Task, int]]:
+        """Return the tasks, and the position of the answer to each."""
+        return list(zip(self.tasks, self.class_indices, strict=True))
 
 
 class Conversation(_SeveralTasks):

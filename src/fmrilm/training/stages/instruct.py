@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from fmrilm.lm.fmrilm import FMRILM
 from fmrilm.lm.text import IGNORED
 from fmrilm.training.data.features import ScanFeatures
+from fmrilm.training.data.readers import Evidence
 from fmrilm.training.objective import Objective
 
 
@@ -22,18 +24,24 @@ class InstructObjective(Objective):
     ----------
     model : FMRILM
     scans : ScanFeatures
+    evidence : Evidence, optional
+        What is said of training scans in place of the readers of the model.
     """
 
-    def __init__(self, model: FMRILM, scans: ScanFeatures) -> None:
+    def __init__(
+        self, model: FMRILM, scans: ScanFeatures, evidence: Evidence | None = None
+    ) -> None:
         super().__init__()
         self.model, self.base = model, model.base
         self._scans = [scans]  # in a list: no module, it is neither trained nor saved
+        self._evidence = evidence
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``loss``, the mean over answer tokens; with a head also its part, by name."""
         model = self.model
         features, _ = self._scans[0].of(batch)
-        with model.last_states() as states:
+        told = nullcontext() if self._evidence is None else self._evidence.of(batch)
+        with model.last_states() as states, told:
             text_loss = model.text_loss(batch, features)
         if model.cls_head is None:
             return {"loss": text_loss}

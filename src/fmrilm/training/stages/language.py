@@ -21,6 +21,7 @@ from fmrilm.training.data.corpus import Corpus
 from fmrilm.training.data.features import ScanFeatures
 from fmrilm.training.data.loaders import descriptions_of, make_dataset, make_loader, training_texts
 from fmrilm.training.data.questions import collect_questions
+from fmrilm.training.data.readers import Evidence
 from fmrilm.training.options import is_language_run
 from fmrilm.training.stages.align import AlignObjective
 from fmrilm.training.stages.instruct import InstructObjective
@@ -81,7 +82,7 @@ def build_instruct_stage(
         adapt(model, config.model.lm)
     else:  # straight from a tokenizer, without stage 2
         model = _new_model(config, cohorts, parent)
-    loaders, sets = [], []
+    loaders, sets, asked = [], [], []
     for split in ("train", "val"):
         rows, questions = collect_questions(config, cohorts, split)
         if split == "train":
@@ -90,11 +91,12 @@ def build_instruct_stage(
         varied = config.instruct.use_random_prompt and split == "train"
         collate = QuestionCollator(model.text, questions, varied)
         sets.append(dataset)
+        asked.append(questions)
         loaders.append(make_loader(config, dataset, collate, split == "train"))
     scans = ScanFeatures(model, *sets)
     if not goes_on:
         scans.fit_summary(sets[0])
-    objective = InstructObjective(model, scans)
+    objective = InstructObjective(model, scans, Evidence(model, sets[0], asked[0]))
     return objective, loaders[0], loaders[1]
 
 

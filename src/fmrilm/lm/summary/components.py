@@ -23,15 +23,6 @@ from fmrilm.tokenizer.masks import pair_mask, sample_mask
 MODES = 100  # q: spatial modes that are kept before components are sought
 
 
-def build_projector(kind: str, scan_dim: int, width: int) -> nn.Sequential:
-    """Layers from a scan's tokens to the width of the language model."""
-    if kind == "linear":  # as in the original
-        return nn.Sequential(nn.Linear(scan_dim, width), nn.GELU())
-    return nn.Sequential(
-        nn.LayerNorm(scan_dim), nn.Linear(scan_dim, width), nn.GELU(), nn.Linear(width, width)
-    )
-
-
 class ScanSummary(nn.Module):
     """Turn scans into ``count`` tokens of the language model.
 
@@ -129,6 +120,13 @@ class ScanSummary(nn.Module):
         batches : callable
             Gives batches of scans (n, R, T) and masks; called three times.
         """
+        self._fit_modes(batches)
+        reduced = torch.cat([self._reduce(one).cpu() for one in self._centred(batches())])
+        self.axes.copy_(principal_axes(reduced, self.axes.shape[1]))
+
+    @torch.no_grad()
+    def _fit_modes(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Learn the mean matrix of training scans, and the spatial modes of what is around it."""
         total = torch.zeros_like(self.mean)
         count = torch.zeros_like(self.mean)
         for fmri, roi_mask in batches():
@@ -140,23 +138,26 @@ class ScanSummary(nn.Module):
         for centred in self._centred(batches()):
             moments += torch.einsum("nrm,nsm->rs", centred, centred).double().cpu()
         self.modes.copy_(torch.linalg.eigh(moments)[1].flip(1)[:, : self.modes.shape[1]])
-        self._fit_axes(torch.cat([self._reduce(one).cpu() for one in self._centred(batches())]))
 
     def _centred(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[Tensor]:
         for fmri, roi_mask in batches:
             matrix, known = self._matrix(fmri, roi_mask)
             yield (matrix - self.mean) * known
 
-    def _fit_axes(self, x: Tensor) -> None:
-        """Set the components of reduced scans (n, numbers), of mean variance 1 over them."""
-        # Scans are fewer than the numbers that describe one: their small Gram matrix is enough.
-        values, vectors = torch.linalg.eigh((x @ x.T).double())
-        keep = min(self.axes.shape[1], len(x) - 1)
-        values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
-        real = values > 1e-6 * values[:1].clamp_min(1e-12)
-        self.axes.zero_()
-        if not real.any():
-            return
+
+def principal_axes(x: Tensor, count: int) -> Tensor:
+    """Axes (numbers, count) of centred rows (n, numbers): their scores' mean variance is 1.
+
+    Axes that the rows cannot tell, since there are too few of them, are zero.
+    """
+    # Scans are fewer than the numbers that describe one: their small Gram matrix is enough.
+    values, vectors = torch.linalg.eigh((x @ x.T).double())
+    keep = min(count, len(x) - 1)
+    values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
+    real = values > 1e-6 * values[:1].clamp_min(1e-12)
+    axes = torch.zeros(x.shape[1], count)
+    if real.any():
         size = (values[real].mean() / len(x)).sqrt()
         scale = torch.where(real, 1 / (values.clamp_min(1e-12).sqrt() * size), 0.0)
-        self.axes[:, :keep] = (x.T @ (vectors * scale).to(x.dtype)).to(self.axes.device)
+        axes[:, :keep] = x.T @ (vectors * scale).to(x.dtype)
+    return axes
