@@ -16,6 +16,7 @@ from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
 from fmrilm.processing.processor import FMRIProcessor
 
+
 @pytest.fixture(scope="module")
 def pipeline(place):
     return FMRIPipeline(place / "run")

@@ -8,25 +8,15 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 
-TYPES = {"scan": "application/octet-stream"}
-
 
 @contextmanager
 def serving(studio, worker, door):
     """Serve an application in a thread; yield its address."""
-    import uvicorn
-
     from fmrilm.web.server import make_app
-    from fmrilm.web.web import listen
+    from fmrilm.web.web import listen, make_server
 
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(
-        make_app(studio, worker, door),
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
+    server = make_server(make_app(studio, worker, door))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

@@ -28,9 +28,7 @@ def test_web_ask_python_and_evaluate_are_equal(place, pipeline, client, capsys):
     for _, line in table.head(4).iterrows():
         row = pairs.index((line["subject_id"], line["session_id"]))
         on_page = by_task(ask(client, choose(client, row)["id"]))
-        in_python = {
-            a.task: a.probabilities or a.value for a in pipeline((cohort, row)).answers
-        }
+        in_python = {a.task: a.probabilities or a.value for a in pipeline((cohort, row)).answers}
         with pytest.raises(SystemExit):
             main(["ask", str(place / "run"), f"{place}/cohort:{line['subject_id']}", "--json"])
         said = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -76,9 +74,7 @@ def test_every_format_of_ready_series_is_answered_alike(place, pipeline, client,
 
 def test_a_free_question_is_streamed_and_marked_as_never_evaluated(client):
     scan = choose(client, 3)["id"]
-    started = client.post(
-        f"/api/scans/{scan}/questions", json={"question": "What stands out?"}
-    )
+    started = client.post(f"/api/scans/{scan}/questions", json={"question": "What stands out?"})
     events = events_of(client, started)
     pieces = "".join(event["piece"] for event in events if event["type"] == "text")
     (answer,) = [event["answer"] for event in events if event["type"] == "answer"]

@@ -1,4 +1,4 @@
-"""Whether a file is what its name says and stays small when it is unpacked, looked at before it is read.
+"""Whether a file is what its name says and stays small when it is unpacked.
 
 Readers take what a header promises: an image that says it is a terabyte, or a few kilobytes that
 unpack to one, would have them ask for as much memory.

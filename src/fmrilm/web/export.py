@@ -8,7 +8,7 @@ from datetime import date
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from fmrilm.web.shelf import HeldScan
+from fmrilm.web.shelf import HeldOrigin, HeldScan
 
 if TYPE_CHECKING:
     from fmrilm.asking.pipeline import FMRIPipeline
@@ -45,14 +45,14 @@ def _scan(held: HeldScan, name: str, pipeline: FMRIPipeline) -> dict[str, Any]:
         "run": pipeline.run.folder.name,
         "carpet": _inline(held.carpet),
         "answers": held.answers,
-        "origins": {
-            task: origin.content | {
-                "picture": _inline(origin.pictures["light"]) if origin.pictures else "",
-                "largest": max((abs(n["share"]) for n in origin.content["networks"]), default=0) or 1,
-            }
-            for task, origin in held.origins.items()
-        },
-    }  # fmt: skip
+        "origins": {task: _origin(origin) for task, origin in held.origins.items()},
+    }
+
+
+def _origin(origin: HeldOrigin) -> dict[str, Any]:
+    largest = max((abs(network["share"]) for network in origin.content["networks"]), default=0.0)
+    picture = _inline(origin.pictures["light"]) if origin.pictures else ""
+    return origin.content | {"picture": picture, "largest": largest or 1.0}
 
 
 def _inline(picture: bytes) -> str:

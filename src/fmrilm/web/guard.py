@@ -1,4 +1,4 @@
-"""Who may ask the server: token, Host and Origin of every request, and the headers of every answer."""
+"""Who may ask the server: token, Host and Origin of every request; headers of every answer."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Door:
         return f"fmrilm-{hashlib.sha256(self.token.encode()).hexdigest()[:8]}"
 
     def knows_host(self, given: str) -> bool:
-        """Whether the Host of a request is a name of this server, not one that was rebound to it."""
+        """Whether the Host of a request is this server's own, not one that was rebound to it."""
         try:
             name = (urlsplit(f"//{given}").hostname or "").lower()
         except ValueError:
@@ -136,9 +136,8 @@ class Guard:
     def __init__(self, app: App, door: Door) -> None:
         self.app, self.door = app, door
 
-    async def __call__(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)

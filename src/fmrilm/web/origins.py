@@ -45,7 +45,9 @@ def find_origin(
         )
     atlas = pipeline.processor.atlas
     job.progress(0.0, "attributing the answer")
-    asked = Asked(known[task], pipeline.prompt(ready, known[task]), ready.fmri, ready.roi_mask, answer)
+    asked = Asked(
+        known[task], pipeline.prompt(ready, known[task]), ready.fmri, ready.roi_mask, answer
+    )
     origin = explain_answer(
         pipeline.model,
         asked,

@@ -33,7 +33,6 @@ RETRY_AFTER = "2"  # seconds
 MOST_LISTED = 200  # scans of a cohort in one answer
 Id = Annotated[str, Path(min_length=1, max_length=64)]
 Theme = Literal["light", "dark"]
-PNG = {"response_class": Response, "responses": PICTURE}
 
 
 def make_routes(studio: Studio, worker: Worker) -> APIRouter:
@@ -141,7 +140,7 @@ def _add_scans(router: APIRouter, studio: Studio, worker: Worker) -> None:
         """Forget a scan."""
         studio.shelf.drop(scan)
 
-    @router.get("/scans/{scan}/carpet.png", **PNG)
+    @router.get("/scans/{scan}/carpet.png", response_class=Response, responses=PICTURE)
     def carpet_plot(scan: Id) -> Response:
         """A row per region, sorted by network; a column per time point."""
         return Response(_held(studio, scan).carpet, media_type="image/png")
@@ -162,7 +161,9 @@ def _add_questions(router: APIRouter, studio: Studio, worker: Worker) -> None:
             worker, "origin", lambda job: studio.explain(job, held, body.task, body.answer)
         )
 
-    @router.get("/scans/{scan}/origins/{task}/brain.png", **PNG)
+    @router.get(
+        "/scans/{scan}/origins/{task}/brain.png", response_class=Response, responses=PICTURE
+    )
     def brain(
         scan: Id, task: Annotated[str, Path(max_length=200)], theme: Theme = "light"
     ) -> Response:

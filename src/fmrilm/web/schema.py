@@ -95,15 +95,18 @@ UPLOAD_BODY = {
         },
     }
 }
-EVENTS = {
+Responses = dict[int | str, dict[str, Any]]
+EVENTS: Responses = {
     200: {
         "description": "One JSON object per line; the `type` of the last is done, failed or "
         "cancelled.",
         "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
     }
 }
-PICTURE = {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
-REFUSALS: dict[int | str, dict[str, Any]] = {
+PICTURE: Responses = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}
+REFUSALS: Responses = {
     status: {"model": Refusal, "description": text}
     for status, text in {
         400: "It cannot be read.",

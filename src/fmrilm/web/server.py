@@ -20,7 +20,12 @@ ASSETS = {
     for item in (files("fmrilm.web") / "assets").iterdir()
     if item.is_file()
 }
-KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+KINDS = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+}
 
 
 def make_app(studio: Studio, worker: Worker, door: Door) -> Guard:

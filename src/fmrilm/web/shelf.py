@@ -1,4 +1,4 @@
-"""Scans that are ready to be asked about, with what was answered: in memory only, and not for long."""
+"""Scans that are ready to be asked about, with what was answered: in memory, not for long."""
 
 from __future__ import annotations
 

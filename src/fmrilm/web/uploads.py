@@ -1,4 +1,4 @@
-"""Files that are sent to the server: streamed into a folder of their own, emptied once they are read.
+"""Files that are sent to the server: streamed into a folder that is emptied once they are read.
 
 Nothing of a sender's file name is kept but what kind of file it is.
 """

@@ -40,9 +40,8 @@ def view_of(series: np.ndarray, atlas: Atlas) -> dict[str, Any]:
     coverage = []
     for name in names or [""]:
         rows = atlas.members(name) if name else np.arange(len(atlas))
-        coverage.append({
-            "network": name or "all regions", "regions": len(rows), "usable": int(usable[rows].sum())
-        })  # fmt: skip
+        title, count = name or "all regions", int(usable[rows].sum())
+        coverage.append({"network": title, "regions": len(rows), "usable": count})
     return {
         "shape": list(series.shape),
         "coverage": coverage,
@@ -79,7 +78,9 @@ def carpet(series: np.ndarray, atlas: Atlas) -> bytes:
 
     usable = usable_regions(series)
     rank = {name: place for place, name in enumerate(network_order(atlas.networks))}
-    order = sorted(range(len(atlas)), key=lambda row: (rank.get(atlas.networks[row], len(rank)), row))
+    order = sorted(
+        range(len(atlas)), key=lambda row: (rank.get(atlas.networks[row], len(rank)), row)
+    )
     rows = series[order][:, :: max(1, math.ceil(series.shape[1] / MOST_COLUMNS))]
     with np.errstate(invalid="ignore", divide="ignore"):
         z = (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
@@ -102,6 +103,9 @@ def difference(first: dict[str, Any], second: dict[str, Any]) -> list[list[float
     if first["networks"] != second["networks"]:
         return []
     return [
-        [None if a is None or b is None else round(a - b, 4) for a, b in zip(row, other, strict=True)]
+        [
+            None if a is None or b is None else round(a - b, 4)
+            for a, b in zip(row, other, strict=True)
+        ]
         for row, other in zip(first["connectivity"], second["connectivity"], strict=True)
     ]

@@ -7,12 +7,14 @@ import socket
 import sys
 import threading
 import webbrowser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmrilm.errors import InputError
 
 if TYPE_CHECKING:
-    from fmrilm.web.guard import Guard
+    import uvicorn
+
+    from fmrilm.web.guard import Door, Guard
 
 HINT = "the page needs fastapi, uvicorn and python-multipart: pip install 'fmrilm[web]'"
 GRACE = 3  # seconds that open answers have when the server stops
@@ -65,7 +67,7 @@ def web(
     try:
         import fastapi  # noqa: F401
         import python_multipart  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError:
         raise InputError(HINT) from None
     from fmrilm.web.guard import Door, is_loopback
@@ -83,16 +85,8 @@ def web(
     print(f"fmrilm web: {address} (Ctrl-C stops it)", flush=True)
     if browser:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-        limit_concurrency=512,
-    )
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(app).run(sockets=[listener])
     except KeyboardInterrupt:
         print("fmrilm web: stopped", file=sys.stderr)
     finally:
@@ -100,7 +94,7 @@ def web(
     return 0
 
 
-def build(runs: list[str], cohorts: list[str] | None, door: Any) -> Guard:
+def build(runs: list[str], cohorts: list[str] | None, door: Door) -> Guard:
     """The application for runs and cohorts.
 
     Parameters
@@ -122,6 +116,22 @@ def build(runs: list[str], cohorts: list[str] | None, door: Any) -> Guard:
     studio = Studio(pipelines, folders, Uploads(door.most_upload))
     studio.about()  # what is wrong with a cohort is said now
     return make_app(studio, Worker(), door)
+
+
+def make_server(app: Guard) -> uvicorn.Server:
+    """The server of an application: it logs no requests and does not say what it is."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+            limit_concurrency=512,
+        )
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

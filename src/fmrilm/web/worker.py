@@ -1,4 +1,4 @@
-"""One thread that reads scans and asks models, with a bounded queue of jobs that can be cancelled."""
+"""One thread that reads scans and asks models; a bounded queue of jobs that can be cancelled."""
 
 from __future__ import annotations
 
