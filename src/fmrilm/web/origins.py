@@ -112,7 +112,8 @@ def brain_pictures(atlas: Atlas, shares: np.ndarray) -> dict[str, bytes]:
         display = plot_markers(
             shares[rows], atlas.centroids[rows], sizes, black_bg=theme == "dark", **settings
         )
-        display.savefig(buffer, dpi=110)
+        back = "black" if theme == "dark" else "white"
+        display.frame_axes.figure.savefig(buffer, format="png", dpi=110, facecolor=back)
         display.close()
         pictures[theme] = buffer.getvalue()
     return pictures

@@ -133,11 +133,12 @@ class Studio:
         atlas = pipeline.processor.atlas
         job.progress(0.7, "drawing")
         about = pipeline.about(ready)
+        notes = [*about.notes, *_seen_before(pipeline, ready)]
         view = view_of(ready.series, atlas) | {
             "run": run,
             "scan": about.scan,
             "cohort": about.cohort,
-            "notes": about.notes,
+            "notes": notes,
             "synthetic": about.synthetic,
             "drift": drift_view(about.drift),
         }
@@ -197,6 +198,16 @@ def _about_run(index: int, pipeline: FMRIPipeline) -> dict[str, Any]:
             for task in pipeline.tasks()
         ],
     }
+
+
+def _seen_before(pipeline: FMRIPipeline, ready: ReadyScan) -> list[str]:
+    """What is to be said of a scan of the training cohorts' training people."""
+    if ready.origin is None:
+        return []
+    cohort, row = ready.origin
+    if cohort.name not in pipeline.processor.recipes or cohort.table["split"].iloc[row] != "train":
+        return []
+    return ["the model was trained on this scan: its answers do not show what it is worth"]
 
 
 def _without_paths(text: str, place: Path) -> str:
