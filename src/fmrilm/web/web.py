@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fmrilm.web.guard import Door, Guard
 
 HINT = "the page needs fastapi, uvicorn and python-multipart: pip install 'fmrilm[web]'"
+MOST_PORT = 65535
 GRACE = 3  # seconds that open answers have when the server stops
 
 
@@ -142,10 +143,12 @@ def listen(host: str, port: int) -> socket.socket:
     InputError
         If the port is taken, or the address is none of this machine's.
     """
+    if not 0 <= port <= MOST_PORT:
+        raise InputError(f"--port is {port}: give one of 0 to {MOST_PORT}")
     try:
         [(family, *_, place), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         listener = socket.create_server(place[:2], family=family, backlog=256)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InputError(
             f"cannot listen on {host} port {port} ({error}): give another --port or --host"
         ) from None

@@ -8,6 +8,8 @@ import { ask, showQuestions } from "./talk.js";
 
 const state = { about: null, run: 0, scans: [], current: null };
 
+const isNarrow = window.matchMedia("(max-width: 880px)"); // there the conversation follows below
+
 const runOf = (scan) => state.about.runs[scan.view.run];
 
 async function take(source, name) {
@@ -59,10 +61,11 @@ function viewOf(scan) {
     h("p", { class: "soft" }, `Prepared like ${view.cohort}.`),
     view.notes.length ? h("ul", { class: "notes" }, view.notes.map((note) => h("li", {}, note))) : null,
     view.drift?.is_unlike ? h("p", { class: "notice" }, `This scan is ${view.drift.text}.`) : null,
-    carpetFigure(view),
-    driftFigure(view.drift),
-    coverageFigure(view),
-    connectivityFigure(view.networks, view.connectivity, "Connectivity of networks"),
+    h("details", { open: !isNarrow.matches }, h("summary", {}, "Figures of the scan"),
+      carpetFigure(view),
+      driftFigure(view.drift),
+      coverageFigure(view),
+      connectivityFigure(view.networks, view.connectivity, "Connectivity of networks")),
   ].filter(Boolean);
 }
 
