@@ -29,6 +29,7 @@ export async function compare(scans) {
     const result = await get(`/api/compare?first=${first.view.id}&second=${second.view.id}`);
     const unlike = [first, second].filter((scan) => scan.view.drift?.is_unlike);
     byId("compared").replaceChildren(
+      h("h3", {}, `${first.title} and ${second.title}`),
       ...unlike.map((scan) => h("p", { class: "notice" }, `${scan.title} is ${scan.view.drift.text}.`)),
       result.questions.length ? answers(result.questions, first, second) : h("p", { class: "soft" }, "Ask both scans the same question to see the answers side by side."),
       result.difference.length
