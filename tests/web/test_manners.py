@@ -4,6 +4,8 @@ import gzip
 import io
 import socket
 import struct
+import threading
+import time
 import zlib
 
 import httpx
@@ -176,6 +178,23 @@ def test_too_large_is_said_before_and_while_it_comes(client, studio):
     assert list(studio.uploads.folder.iterdir()) == []
 
 
+def test_a_sender_that_goes_away_leaves_nothing(client, studio, capfd):
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as line:
+        line.sendall(
+            b"POST /api/scans HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n"
+            b"content-type: multipart/form-data; boundary=b\r\n\r\n"
+            b'--b\r\nContent-Disposition: form-data; name="scan"; filename="a.npy"\r\n\r\nabc'
+        )
+        deadline = time.monotonic() + 10
+        while not list(studio.uploads.folder.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert list(studio.uploads.folder.iterdir())
+    while list(studio.uploads.folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(studio.uploads.folder.iterdir()) == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_only_uploads_may_be_long(client):
     assert client.post("/api/scans/choose", content=b"{" * 100_000).status_code == 413
 
@@ -295,8 +314,6 @@ def test_a_server_for_others_knows_its_addresses_and_no_other_name():
 
 
 def test_a_full_queue_is_said_with_when_to_come_back(pipeline, place):
-    import threading
-
     gate = threading.Event()
     worker, studio = Worker(size=2), make_studio([pipeline], [place / "cohort"])
     with serving(studio, worker, Door(most_upload=2**20)) as url, connect(url) as client:
@@ -314,8 +331,6 @@ def test_a_full_queue_is_said_with_when_to_come_back(pipeline, place):
 
 
 def test_jobs_are_cancelled_where_they_wait_and_where_they_run(pipeline, place):
-    import threading
-
     gate = threading.Event()
     worker, studio = Worker(), make_studio([pipeline], [place / "cohort"])
     with serving(studio, worker, Door(most_upload=2**20)) as url, connect(url) as client:
@@ -340,8 +355,6 @@ def test_jobs_are_cancelled_where_they_wait_and_where_they_run(pipeline, place):
 
 
 def test_a_listener_that_goes_away_cancels_its_job(pipeline, place):
-    import time
-
     worker, studio = Worker(), make_studio([pipeline], [place / "cohort"])
     with serving(studio, worker, Door(most_upload=2**20)) as url, connect(url) as client:
 

@@ -28,8 +28,10 @@ class Origin:
     ----------
     explains : str
         What the shares add up to the change of.
+    reference : str
+        What the scan is compared with: itself with its phases randomised, or a blank one.
     shares : ndarray, shape (R,)
-        Of the change from the reference scan (phases randomised, or blank) to this scan.
+        Of the change from the reference to this scan.
     change : float
     error : float
         By how much of the change the shares miss it.
@@ -38,6 +40,7 @@ class Origin:
     """
 
     explains: str
+    reference: str
     shares: np.ndarray
     change: float
     error: float
@@ -125,6 +128,7 @@ def explain_answer(
     gap = abs(float(shares.sum()) - float(change[0]))
     return Origin(
         explains,
+        "the scan with its phases randomised" if reference.any() else "a blank scan",
         shares[0],
         float(change[0]),
         gap / max(abs(float(change[0])), 1e-12),

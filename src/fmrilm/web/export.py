@@ -13,8 +13,6 @@ from fmrilm.web.shelf import HeldOrigin, HeldScan
 if TYPE_CHECKING:
     from fmrilm.asking.pipeline import FMRIPipeline
 
-STRONG = 1.0  # Fisher z of the darkest colour
-
 
 def render(scans: Sequence[tuple[HeldScan, str]], pipelines: Sequence[FMRIPipeline]) -> str:
     """The page.

@@ -60,6 +60,7 @@ def find_origin(
     content = {
         "task": task,
         "explains": origin.explains,
+        "reference": origin.reference,
         "change": round(origin.change, 6),
         "error": round(origin.error, 4),
         "networks": [

@@ -92,6 +92,7 @@ class Uploads:
 
 async def _write(parts: _Parts, stream: AsyncIterator[bytes]) -> None:
     from python_multipart.exceptions import MultipartParseError
+    from starlette.requests import ClientDisconnect
 
     pieces = aiter(stream)
     try:
@@ -102,6 +103,8 @@ async def _write(parts: _Parts, stream: AsyncIterator[bytes]) -> None:
                 break
             await asyncio.to_thread(parts.write, piece)
         parts.finish()
+    except ClientDisconnect:
+        raise HTTPException(400, "the upload ended too early") from None
     except MultipartParseError:
         raise HTTPException(400, "the upload is no multipart/form-data") from None
     except TimeoutError:

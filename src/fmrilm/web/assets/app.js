@@ -59,7 +59,7 @@ function viewOf(scan) {
   return [
     h("h3", {}, scan.name),
     h("p", { class: "soft" }, `Prepared like ${view.cohort}.`),
-    view.notes.length ? h("ul", { class: "notes" }, view.notes.map((note) => h("li", {}, note))) : null,
+    view.notes.length ? h("ul", { class: "notes" }, view.notes.map((note) => h("li", {}, capital(note)))) : null,
     view.drift?.is_unlike ? h("p", { class: "notice" }, `This scan is ${view.drift.text}.`) : null,
     h("details", { open: !isNarrow.matches }, h("summary", {}, "Figures of the scan"),
       carpetFigure(view),

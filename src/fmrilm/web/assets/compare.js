@@ -33,7 +33,7 @@ export async function compare(scans) {
       ...unlike.map((scan) => h("p", { class: "notice" }, `${scan.title} is ${scan.view.drift.text}.`)),
       result.questions.length ? answers(result.questions, first, second) : h("p", { class: "soft" }, "Ask both scans the same question to see the answers side by side."),
       result.difference.length
-        ? connectivityFigure(result.networks, result.difference, "Connectivity: first minus second")
+        ? connectivityFigure(result.networks, result.difference, "Connectivity: first minus second", "where the first is above the second")
         : h("p", { class: "soft" }, "The scans were prepared for models with other networks: their connectivity cannot be compared."));
     byId("compared").focus();
   } catch (error) {

@@ -47,12 +47,13 @@ export function carpetFigure(view) {
     h("figcaption", {}, `${regions} regions over ${points} time points, each standardised.`));
 }
 
-export function connectivityFigure(names, matrix, title) {
+export function connectivityFigure(names, matrix, title, meaning = "above zero") {
   if (!names.length || !matrix.length) return h("p", { class: "soft" }, "The atlas has no networks.");
   const left = 12 + 6.4 * Math.max(...names.map((name) => name.length));
   const size = names.length * CELL;
+  const [width, height] = [left + size, size + left * 0.75];
   const picture = svg("svg", {
-    class: "matrix", viewBox: `0 0 ${left + size} ${size + left * 0.75}`, role: "img",
+    class: "matrix", viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
     "aria-label": `${title}; the numbers are in the table below it`,
   });
   names.forEach((name, row) => {
@@ -69,7 +70,7 @@ export function connectivityFigure(names, matrix, title) {
   });
   return h("figure", {},
     h("h4", {}, title), picture,
-    h("figcaption", {}, "Mean Fisher z; orange above zero, blue below, full colour at 1."),
+    h("figcaption", {}, `Mean Fisher z; orange ${meaning}, blue below, full colour at 1.`),
     h("details", {}, h("summary", {}, "As a table"), table(names, matrix)));
 }
 

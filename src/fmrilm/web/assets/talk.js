@@ -106,7 +106,7 @@ function originFigure(scan, origin) {
     origin.has_brain ? h("picture", {},
       h("source", { media: "(prefers-color-scheme: dark)", srcset: source("dark") }),
       h("img", { class: "brain", src: source("light"), alt: "The most telling regions on a glass brain: red for, blue against" })) : null,
-    h("p", { class: "soft" }, `Integrated gradients from the scan with its phases randomised: the shares add up to the change of ${signed(origin.change)} in the ${origin.explains}, up to ${percent(origin.error)}. They say what the model uses, not what causes anything.`),
+    h("p", { class: "soft" }, `Integrated gradients from ${origin.reference}: the shares add up to the change of ${signed(origin.change)} in the ${origin.explains}, up to ${percent(origin.error)}. They say what the model uses, not what causes anything.`),
     h("details", {}, h("summary", {}, "The most telling regions"),
       h("ul", { class: "bars both" }, rows(
         origin.regions.map((region) => ({ name: region.network ? `${region.name} (${region.network})` : region.name, share: region.share })),
