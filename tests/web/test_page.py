@@ -183,3 +183,13 @@ def test_a_scan_that_the_model_was_trained_on_is_said_to_be_one(client):
     by_split = {row["split"]: row["row"] for row in scans}
     assert "trained on this scan" in str(choose(client, by_split["train"])["notes"])
     assert "trained on this scan" not in str(choose(client, by_split["test"])["notes"])
+
+
+def test_the_wheel_holds_the_page():
+    import tomllib
+    from pathlib import Path, PurePath
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["fmrilm"]
+    for name in ASSETS:
+        assert any(PurePath(f"web/assets/{name}").match(pattern) for pattern in patterns), name
