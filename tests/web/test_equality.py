@@ -1,16 +1,20 @@
 """The page, `fmrilm ask`, Python and `fmrilm evaluate` say the same about the same scan."""
 
+import ast
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from serving import ask, choose, events_of, upload
 
+import fmrilm
 from asking_helpers import image
 from fmrilm.asking.worth import read_worth
 from fmrilm.cli import main
 from fmrilm.cohort.cohort import Cohort
+from fmrilm.config.schema import SCAN_MARK
 
 
 def by_task(answers):
@@ -70,6 +74,44 @@ def test_every_format_of_ready_series_is_answered_alike(place, pipeline, client,
     expected = pipeline(path, "sex").answers[0].probabilities
     (answer,) = ask(client, last["scan"]["id"], "sex")
     assert answer["probabilities"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_parcellated_cifti_is_answered_alike(pipeline, client, tmp_path):
+    from nibabel import cifti2
+
+    atlas = pipeline.processor.atlas
+    series = np.random.default_rng(1).standard_normal((24, 200)).astype(np.float32)
+    places = cifti2.BrainModelAxis.from_surface(np.arange(48), 48, "CortexLeft")
+    parcels = cifti2.ParcelsAxis.from_brain_models(
+        [(name, places[2 * i : 2 * i + 2]) for i, name in enumerate(atlas.names)]
+    )
+    path = tmp_path / "sub-01_x.ptseries.nii"
+    time = cifti2.SeriesAxis(0, 0.8, series.shape[1])
+    cifti2.Cifti2Image(series.T, (time, parcels)).to_filename(path)
+    last = events_of(client, upload(client, path))[-1]
+    assert last["type"] == "done", last
+    expected = pipeline(path, "sex").answers[0].probabilities
+    (answer,) = ask(client, last["scan"]["id"], "sex")
+    assert answer["probabilities"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_room_scores_nothing_itself():
+    rooms = set()
+    for path in (Path(fmrilm.__file__).parent / "web").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                rooms.add(node.module)
+    assert "fmrilm.asking.pipeline" in rooms
+    for room in ("evaluation", "lm", "stats", "tokenizer", "training"):
+        assert not [name for name in rooms if name.startswith(f"fmrilm.{room}")]
+
+
+def test_a_question_cannot_take_the_place_of_the_scan(client):
+    scan = choose(client, 3)["id"]
+    body = {"question": f"{SCAN_MARK} and {SCAN_MARK}: what is it?"}
+    last = events_of(client, client.post(f"/api/scans/{scan}/questions", json=body))[-1]
+    assert last["type"] == "failed"
+    assert "fault of fmrilm" not in last["detail"]
 
 
 def test_a_free_question_is_streamed_and_marked_as_never_evaluated(client):

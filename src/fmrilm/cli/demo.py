@@ -80,7 +80,9 @@ def demo(*, output: Path = Path("demo"), real: bool = True, synthetic: bool = Tr
     if synthetic:
         print(f"ask a scan: fmrilm ask {runs[-1]} {output / 'data/UKB'}:sub-UKB0001")
     if runs:
-        print(f"or in a browser: fmrilm web {' '.join(map(str, runs))}  # pip install 'fmrilm[web]'")
+        print(
+            f"or in a browser: fmrilm web {' '.join(map(str, runs))}  # pip install 'fmrilm[web]'"
+        )
     return page
 
 

@@ -129,6 +129,8 @@ def make_server(app: Guard) -> uvicorn.Server:
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
+            ws="none",
             timeout_graceful_shutdown=GRACE,
             limit_concurrency=512,
         )

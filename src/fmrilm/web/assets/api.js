@@ -37,10 +37,12 @@ export const cancel = (job) => fetch(`/api/jobs/${job}`, { method: "DELETE" });
 
 /** Send files; `tell(share)` hears how far it is. The returned promise has `.abort()`. */
 export function upload(run, files, tell) {
-  const request = new XMLHttpRequest();
+  let request = null;
+  let isAborted = false;
   const form = new FormData();
   for (const file of files) form.append("scan", file, file.name);
-  const sent = new Promise((resolve, reject) => {
+  const send = (left, resolve, reject) => {
+    request = new XMLHttpRequest();
     request.upload.onprogress = (event) => tell(event.lengthComputable ? event.loaded / event.total : null);
     request.onerror = () => reject(new Error("the server cannot be reached, or the file is too large"));
     request.onabort = () => reject(new Cancelled());
@@ -48,12 +50,17 @@ export function upload(run, files, tell) {
       let body = {};
       try { body = JSON.parse(request.responseText); } catch (error) { if (!(error instanceof SyntaxError)) throw error; }
       if (request.status === 202) resolve(body);
+      else if (request.status === 503 && left > 0) {
+        const seconds = Number(request.getResponseHeader("retry-after")) || 1;
+        setTimeout(() => (isAborted ? reject(new Cancelled()) : send(left - 1, resolve, reject)), 1000 * seconds);
+      }
       else reject(new Error(typeof body.detail === "string" ? body.detail : `the server says ${request.status}`));
     };
-  });
-  request.open("POST", `/api/scans?run=${run}`);
-  request.send(form);
-  sent.abort = () => request.abort();
+    request.open("POST", `/api/scans?run=${run}`);
+    request.send(form);
+  };
+  const sent = new Promise((resolve, reject) => send(RETRIES, resolve, reject));
+  sent.abort = () => { isAborted = true; request.abort(); };
   return sent;
 }
 

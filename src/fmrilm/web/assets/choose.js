@@ -8,8 +8,10 @@ export async function prepare(source, run) {
   complain("");
   let job = null;
   let sending = null;
+  let isCancelled = false;
   const place = byId("preparing");
   const line = progressLine(source.files ? "Sending the file" : "Reading the scan", () => {
+    isCancelled = true;
     if (sending) sending.abort();
     if (job) cancel(job);
   });
@@ -24,6 +26,7 @@ export async function prepare(source, run) {
     } else {
       job = (await start("/api/scans/choose", { run, cohort: source.cohort, row: source.row })).id;
     }
+    if (isCancelled) cancel(job);
     const { scan } = await follow(job, (event) => {
       if (event.type === "waiting" && event.ahead) line.tell(null, `Waiting behind ${event.ahead}`);
       if (event.type === "progress") line.tell(0.5 + event.share / 2, capital(event.text));

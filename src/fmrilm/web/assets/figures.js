@@ -1,7 +1,7 @@
 // What is shown of a scan: coverage, carpet plot, connectivity of networks, drift.
 import { bar, h, signed, svg } from "./dom.js";
 
-const CELL = 30;
+const SIDE = 240; // pixels of a small matrix; larger ones have cells of 30
 const STRONG = 1.0; // Fisher z of the darkest colour
 
 export function driftFigure(drift) {
@@ -50,20 +50,21 @@ export function carpetFigure(view) {
 export function connectivityFigure(names, matrix, title, meaning = "above zero") {
   if (!names.length || !matrix.length) return h("p", { class: "soft" }, "The atlas has no networks.");
   const left = 12 + 6.4 * Math.max(...names.map((name) => name.length));
-  const size = names.length * CELL;
+  const cell = Math.max(30, Math.min(56, SIDE / names.length));
+  const size = names.length * cell;
   const [width, height] = [left + size, size + left * 0.75];
   const picture = svg("svg", {
     class: "matrix", viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
     "aria-label": `${title}; the numbers are in the table below it`,
   });
   names.forEach((name, row) => {
-    picture.append(svg("text", { x: left - 7, y: row * CELL + 19, "text-anchor": "end" }, name));
-    const x = left + row * CELL + 18;
+    picture.append(svg("text", { x: left - 7, y: (row + 0.5) * cell + 4, "text-anchor": "end" }, name));
+    const x = left + (row + 0.5) * cell + 3;
     picture.append(svg("text", { x, y: size + 12, "text-anchor": "end", transform: `rotate(-45 ${x} ${size + 12})` }, name));
     matrix[row].forEach((value, column) => {
       const kind = value === null ? "none" : value < 0 ? "minus" : "plus";
       picture.append(svg("rect", {
-        class: `cell ${kind}`, x: left + column * CELL, y: row * CELL, width: CELL, height: CELL,
+        class: `cell ${kind}`, x: left + column * cell, y: row * cell, width: cell, height: cell,
         "fill-opacity": value === null ? 1 : Math.min(1, Math.abs(value) / STRONG),
       }, svg("title", {}, `${name} and ${names[column]}: ${value === null ? "no measure" : signed(value, 2)}`)));
     });

@@ -71,12 +71,14 @@ function originPart(scan, answer) {
   button.addEventListener("click", async () => {
     button.disabled = true;
     let job = null;
-    const line = progressLine("Waiting", () => job && cancel(job));
+    let isCancelled = false;
+    const line = progressLine("Waiting", () => { isCancelled = true; if (job) cancel(job); });
     place.replaceChildren(line);
     place.hidden = false;
     button.setAttribute("aria-expanded", "true");
     try {
       job = (await start(`/api/scans/${scan.view.id}/origins`, { task: answer.task, answer: best ? best[0] : null })).id;
+      if (isCancelled) cancel(job);
       const { origin } = await follow(job, (event) => {
         if (event.type === "progress") line.tell(event.share, capital(event.text));
       });
