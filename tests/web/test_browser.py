@@ -74,7 +74,7 @@ def url(place, runs, worker):
 
 
 @contextmanager
-def visit(browser, url, size="laptop", theme="light", **options):
+def visit(browser, url, size="laptop", theme="light", server="", **options):
     """An open page; in the end nothing went wrong in it, and it asked nobody but its server."""
     width, height = SIZES[size]
     context = browser.new_context(
@@ -91,7 +91,9 @@ def visit(browser, url, size="laptop", theme="light", **options):
     yield page
     context.close()
     assert wrong == []
-    assert {address for address in asked if not address.startswith((url, "blob:"))} == set()
+    assert {
+        address for address in asked if not address.startswith((server or url, "blob:"))
+    } == set()
 
 
 def open_scan(page, place=0):
@@ -333,3 +335,20 @@ def test_everything_is_reached_with_the_keyboard(browser, url):
         page.locator("#turns .link").first.focus()
         page.keyboard.press("Space")
         expect(page.locator("#turns .brain")).to_be_visible(timeout=60_000)
+
+
+def test_the_token_is_taken_from_the_address_and_out_of_it(browser, place, pipeline):
+    from fmrilm.web.guard import Door
+    from fmrilm.web.worker import Worker
+
+    token = "0123456789abcdef0123"
+    studio = make_studio([pipeline], [place / "cohort"])
+    with serving(studio, Worker(), Door(token=token, most_upload=2**22)) as address:
+        with visit(browser, f"{address}/?token={token}", server=address) as page:
+            assert page.url == f"{address}/"
+            open_scan(page)
+            expect(page.locator(".carpet img")).to_have_js_property("naturalWidth", 40)
+            assert token not in page.evaluate("document.cookie")
+        context = browser.new_context()
+        assert context.new_page().goto(address).status == 401
+        context.close()

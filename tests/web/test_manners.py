@@ -26,6 +26,7 @@ from asking_helpers import image
 from fmrilm.errors import InputError
 from fmrilm.web.content import check, unpack
 from fmrilm.web.guard import Door
+from fmrilm.web.uploads import AT_ONCE
 from fmrilm.web.worker import Job, Worker
 
 TOKEN = "0123456789abcdef0123"
@@ -176,6 +177,17 @@ def test_too_large_is_said_before_and_while_it_comes(client, studio):
     except httpx.WriteError:  # the server closed while we were still sending
         pass
     assert list(studio.uploads.folder.iterdir()) == []
+
+
+def test_too_many_uploads_at_once_are_said_with_when_to_come_back(client, studio, tmp_path):
+    others = {tmp_path / str(number) for number in range(AT_ONCE)}
+    studio.uploads._held |= others
+    try:
+        answer = upload(client, write_series(tmp_path / "a.npy"))
+    finally:
+        studio.uploads._held -= others
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
 
 
 def test_a_sender_that_goes_away_leaves_nothing(client, studio, capfd):

@@ -159,7 +159,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def address_of(listener: socket.socket, host: str, token: str) -> str:
     """What to type into a browser."""
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
     name = f"[{name}]" if ":" in name else name
     query = f"?token={token}" if token else ""
     return f"http://{name}:{listener.getsockname()[1]}/{query}"
