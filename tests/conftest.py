@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from asking_helpers import place  # noqa: F401  (fixture)
 from evaluation_helpers import model, planted, run  # noqa: F401  (fixtures)
 from small import TINY_MODEL, make_cohort
 

@@ -9,51 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from asking_helpers import image
 from fmrilm.asking.pipeline import NOT_SURE, FMRIPipeline
 from fmrilm.cli import main
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
 from fmrilm.processing.processor import FMRIProcessor
 
-MODEL = [
-    "model.vq_model.enc_cls=vit_tiny", "model.vq_model.n_embd=16", "model.vq_model.n_head=2",
-    "model.vq_model.n_layer=1", "model.vq_model.num_rois=24", "model.vq_model.num_timestamp=40",
-    "model.vq_model.patch_size=20", "model.vq_model.codebook_size=32", "model.vq_model.code_dim=8",
-    "model.lm.base_model=tiny", "train.epochs=1", "train.batch_size=8", "data.desc_type=[fc]",
-    "instruct.tasks=[sex,age]",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def place(make_study, tmp_path_factory):
-    """A study of images, the cohort made of it, and a run trained and evaluated on it."""
-    pytest.importorskip("nilearn", reason="needs fmrilm[imaging]")
-    from fmrilm.description.describe import describe
-    from fmrilm.evaluation.evaluate import evaluate
-    from fmrilm.preparation.prepare import prepare
-    from fmrilm.training.build import train_stage
-
-    root = tmp_path_factory.mktemp("asking")
-    make_study(root / "study", subjects=40)
-    settings = [f"atlas={root}/study/atlas.tsv", f"atlas_image={root}/study/atlas.nii.gz",
-                "n_timepoints=40", "strategy=simple"]  # fmt: skip
-    prepare(str(root / "study/derivatives/fmriprep"), settings, output=str(root / "cohort"))
-    describe(str(root / "cohort"), types="fc", gallery=0)
-    options = [*MODEL, f"data.dataset_dir=[{root}/cohort]"]
-    tok = train_stage("tokenizer", options, output=root / "tok")
-    align = train_stage("align", options, output=root / "align", init=tok)
-    train_stage("instruct", options, output=root / "run", init=align)
-    evaluate([str(root / "run")], baselines="none", free_text=False, scrutiny=True)
-    return root
-
 
 @pytest.fixture(scope="module")
 def pipeline(place):
     return FMRIPipeline(place / "run")
-
-
-def image(place, subject):
-    return next((place / "study").rglob(f"{subject}_*desc-preproc_bold.nii.gz"))
 
 
 def values(reply):
@@ -70,7 +36,7 @@ def test_the_answers_are_those_of_evaluate(place, pipeline):
         index = pairs.index((row["subject_id"], row["session_id"]))
         reply = pipeline((cohort, index), "sex")
         fmri, mask = pipeline.processor(pipeline.processor.sample(cohort, index)).values()
-        prompt = pipeline._prompt(pipeline.processor.sample(cohort, index), pipeline.tasks()[0])
+        prompt = pipeline.prompt(pipeline.processor.sample(cohort, index), pipeline.tasks()[0])
         (scores,) = pipeline.model.ask(fmri, mask, [(prompt, ["Male", "Female"])])
         assert scores[0].softmax(-1)[1].item() == pytest.approx(row["p_Female"], abs=1e-6)
         assert set(reply.answers[0].probabilities) == {"Male", "Female"}
@@ -132,8 +98,8 @@ def test_what_is_told_of_one_person_is_not_told_of_the_next(place, pipeline):
     task = telling.tasks()[0]
     for scan, row in ((first, 0), (second, 1)):
         site = cohort.table.iloc[row]["site"]
-        assert f"site: {site}" in telling._prompt(scan, task)
-    assert "site" not in telling._prompt(telling.processor.read(image(place, "sub-03")), task)
+        assert f"site: {site}" in telling.prompt(scan, task)
+    assert "site" not in telling.prompt(telling.processor.read(image(place, "sub-03")), task)
 
 
 def test_a_free_question_is_answered_and_marked_as_never_evaluated(place, pipeline):

@@ -237,7 +237,8 @@ class FMRIPipeline:
             return self.processor.read(scan, self.cohort)
         return self.processor.series(np.asarray(scan), self.cohort)
 
-    def _prompt(self, ready: ReadyScan, task: Task) -> str:
+    def prompt(self, ready: ReadyScan, task: Task) -> str:
+        """What the model reads when a task is asked about a scan."""
         config = self.run.config.instruct
         facts = {}
         if ready.origin is None:
@@ -259,7 +260,7 @@ class FMRIPipeline:
     def _task(self, ready: ReadyScan, inputs: dict[str, Any], task: Task) -> Answer:
         import torch
 
-        prompt, kind = self._prompt(ready, task), kind_of(task)
+        prompt, kind = self.prompt(ready, task), kind_of(task)
         worth = self._worth(task, ready.cohort)
         fmri, mask = inputs["fmri"], inputs["roi_mask"]
         question = task.questions[0]

@@ -79,6 +79,10 @@ def demo(*, output: Path = Path("demo"), real: bool = True, synthetic: bool = Tr
     print(f"demo: {time.perf_counter() - started:.0f} s; open {page.resolve()}")
     if synthetic:
         print(f"ask a scan: fmrilm ask {runs[-1]} {output / 'data/UKB'}:sub-UKB0001")
+    if runs:
+        print(
+            f"or in a browser: fmrilm web {' '.join(map(str, runs))}  # pip install 'fmrilm[web]'"
+        )
     return page
 
 

@@ -56,6 +56,7 @@ COMMANDS = {
         also={"output": ("--output_dir",), "config": ("--cfg_path",)},
     ),
     "ask": Command("fmrilm.asking.ask:ask", "Ask a trained run about a scan."),
+    "web": Command("fmrilm.web.web:web", "Ask trained runs about scans in a browser."),
     "benchmark": Command("fmrilm.reporting.benchmark:benchmark", "Compare runs on one page."),
     "explain": Command("fmrilm.explanation.explain:explain", "Show the regions answers rest on."),
     "embed": Command(

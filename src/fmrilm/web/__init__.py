@@ -1,0 +1,1 @@
+"""`fmrilm web`: a local page to ask trained runs about scans."""
