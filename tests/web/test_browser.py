@@ -281,14 +281,14 @@ def test_a_question_is_cancelled(browser, url, worker):
 
 
 def test_two_browsers_each_have_their_own_scan(browser, url):
-    with visit(browser, url) as one, visit(browser, url) as two:
-        open_scan(one, 0)
-        open_scan(two, 5)
-        ask_all(one)
-        ask_all(two)
-        names = [page.locator("#view h3").inner_text() for page in (one, two)]
+    with visit(browser, url) as left, visit(browser, url) as right:
+        open_scan(left, 0)
+        open_scan(right, 5)
+        ask_all(left)
+        ask_all(right)
+        names = [page.locator("#view h3").inner_text() for page in (left, right)]
         assert names[0] != names[1]
-        assert one.locator("#held > span").count() == two.locator("#held > span").count() == 1
+        assert left.locator("#held > span").count() == right.locator("#held > span").count() == 1
 
 
 def test_another_model_and_comparison(browser, url):
