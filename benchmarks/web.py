@@ -55,7 +55,7 @@ def submit(client: httpx.Client, path: str, body: dict, times: Times) -> tuple[d
     return last, time.perf_counter() - begun
 
 
-def one_client(address: str, number: int, scans: int, questions: int, times: Times) -> None:
+def ask_as_client(address: str, number: int, scans: int, questions: int, times: Times) -> None:
     with httpx.Client(base_url=address, timeout=MOST_WAIT) as client:
         chosen, _ = submit(client, "/api/scans/choose", {"cohort": 0, "row": number % scans}, times)
         path = f"/api/scans/{chosen['scan']['id']}/questions"
@@ -83,7 +83,7 @@ def measure(run: str, cohort: str, clients: int, questions: int) -> Times:
     address, times = f"http://127.0.0.1:{listener.getsockname()[1]}", Times()
     scans = len(studio.cohorts[0].scans)
     crowd = [
-        threading.Thread(target=one_client, args=(address, number, scans, questions, times))
+        threading.Thread(target=ask_as_client, args=(address, number, scans, questions, times))
         for number in range(clients)
     ]
     for member in crowd:

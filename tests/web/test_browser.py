@@ -158,7 +158,7 @@ def test_choose_ask_and_see_where_it_comes_from(browser, url, size, theme):
 @pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core (make browser)")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_is_in_the_way_of_a_screen_reader(browser, url, size, theme):
+def test_nothing_is_in_the_way_of_a_screen_reader(browser, url, tmp_path, size, theme):
     with visit(browser, url, size, theme, bypass_csp=True) as page:
         page.add_script_tag(path=str(AXE))
         problems = violations(page, "empty")
@@ -173,6 +173,13 @@ def test_nothing_is_in_the_way_of_a_screen_reader(browser, url, size, theme):
         page.click("#pair button")
         expect(page.locator("#compared figure")).to_be_visible()
         problems += violations(page, "full")
+        page.set_input_files("#file", write_series(tmp_path / "noise.npy"))
+        expect(page.locator("#view .notice")).to_be_visible(timeout=SETTLED)
+        ask_all(page)
+        (tmp_path / "bad.nii.gz").write_bytes(b"no gzip")
+        page.set_input_files("#file", tmp_path / "bad.nii.gz")
+        expect(page.get_by_role("alert")).to_be_visible(timeout=SETTLED)
+        problems += violations(page, "strange scan, bad file")
     assert problems == []
 
 
@@ -274,14 +281,14 @@ def test_a_question_is_cancelled(browser, url, worker):
 
 
 def test_two_browsers_each_have_their_own_scan(browser, url):
-    with visit(browser, url) as one, visit(browser, url) as two:
-        open_scan(one, 0)
-        open_scan(two, 5)
-        ask_all(one)
-        ask_all(two)
-        names = [page.locator("#view h3").inner_text() for page in (one, two)]
+    with visit(browser, url) as left, visit(browser, url) as right:
+        open_scan(left, 0)
+        open_scan(right, 5)
+        ask_all(left)
+        ask_all(right)
+        names = [page.locator("#view h3").inner_text() for page in (left, right)]
         assert names[0] != names[1]
-        assert one.locator("#held > span").count() == two.locator("#held > span").count() == 1
+        assert left.locator("#held > span").count() == right.locator("#held > span").count() == 1
 
 
 def test_another_model_and_comparison(browser, url):

@@ -416,16 +416,16 @@ def test_a_fault_is_told_without_what_it_was_about(capfd):
 
 def test_two_clients_do_not_see_each_other(address, tmp_path):
     with connect(address) as first, connect(address) as second:
-        one = events_of(first, upload(first, write_series(tmp_path / "a.npy", 1)))[-1]["scan"]
-        two = events_of(second, upload(second, write_series(tmp_path / "a.npy", 2)))[-1]["scan"]
-        assert one["id"] != two["id"]
-        here = ask(first, one["id"], "sex")[0]["probabilities"]
-        there = ask(second, two["id"], "sex")[0]["probabilities"]
+        mine = events_of(first, upload(first, write_series(tmp_path / "a.npy", 1)))[-1]["scan"]
+        theirs = events_of(second, upload(second, write_series(tmp_path / "a.npy", 2)))[-1]["scan"]
+        assert mine["id"] != theirs["id"]
+        here = ask(first, mine["id"], "sex")[0]["probabilities"]
+        there = ask(second, theirs["id"], "sex")[0]["probabilities"]
         assert here != there
-        assert ask(first, one["id"], "sex")[0]["probabilities"] == here
-        assert first.delete(f"/api/scans/{one['id']}").status_code == 204
-        assert first.get(f"/api/scans/{one['id']}").status_code == 404
-        assert second.get(f"/api/scans/{two['id']}").status_code == 200
+        assert ask(first, mine["id"], "sex")[0]["probabilities"] == here
+        assert first.delete(f"/api/scans/{mine['id']}").status_code == 204
+        assert first.get(f"/api/scans/{mine['id']}").status_code == 404
+        assert second.get(f"/api/scans/{theirs['id']}").status_code == 200
 
 
 def test_scans_are_forgotten_when_there_are_many_or_they_are_old(pipeline, place):

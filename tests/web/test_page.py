@@ -10,6 +10,7 @@ import pytest
 from serving import ask, choose, events_of, upload, write_series
 
 from fmrilm.atlases.atlas import Atlas
+from fmrilm.cohort.cohort import Cohort
 from fmrilm.web.origins import brain_pictures
 from fmrilm.web.views import carpet, difference, view_of
 
@@ -178,11 +179,19 @@ def test_the_scans_of_a_cohort_are_searched(client):
     assert client.get("/api/cohorts/7/scans").status_code == 404
 
 
-def test_a_scan_that_the_model_was_trained_on_is_said_to_be_one(client):
+@pytest.mark.parametrize(("split", "said"), [
+    ("train", "trained on this scan"), ("val", "selected on this scan"), ("test", ""),
+])  # fmt: skip
+def test_a_scan_that_the_model_has_seen_is_said_to_be_one(client, place, tmp_path, split, said):
     scans = client.get("/api/cohorts/0/scans").json()["scans"]
-    by_split = {row["split"]: row["row"] for row in scans}
-    assert "trained on this scan" in str(choose(client, by_split["train"])["notes"])
-    assert "trained on this scan" not in str(choose(client, by_split["test"])["notes"])
+    row = next(scan["row"] for scan in scans if scan["split"] == split)
+    series, _ = Cohort(place / "cohort").store.read(row)
+    np.save(tmp_path / "copy.npy", series)
+    uploaded = events_of(client, upload(client, tmp_path / "copy.npy"))[-1]["scan"]
+    for view in (choose(client, row), uploaded):
+        notes = " ".join(view["notes"])
+        assert said in notes
+        assert said or "on this scan" not in notes
 
 
 def test_the_wheel_holds_the_page():

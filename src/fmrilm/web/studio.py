@@ -13,6 +13,8 @@ from typing import Any
 from fmrilm.asking.pipeline import NOT_SURE, Answer, FMRIPipeline
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
+from fmrilm.hashing import checksum
+from fmrilm.lineage.trained_on import read_trained_on
 from fmrilm.processing.recipes import ReadyScan
 from fmrilm.web.origins import find_origin
 from fmrilm.web.shelf import HeldScan, Shelf
@@ -21,6 +23,10 @@ from fmrilm.web.views import carpet, drift_view, view_of
 from fmrilm.web.worker import Job
 
 UPLOADED = "uploaded scan"
+SEEN = {
+    "train": "the model was trained on this scan: its answers do not show what it is worth",
+    "val": "the model was selected on this scan: its answers do not quite show what it is worth",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Studio:
         self.cohorts = [ShownCohort(Path(folder)) for folder in cohorts]
         self.uploads = uploads
         self.shelf = shelf or Shelf()
+        self._seen: dict[int, dict[str, str]] = {}  # of each run: checksum -> split
 
     def about(self) -> dict[str, Any]:
         """Runs with their questions, cohorts, limits."""
@@ -133,7 +140,7 @@ class Studio:
         atlas = pipeline.processor.atlas
         job.progress(0.7, "drawing")
         about = pipeline.about(ready)
-        notes = [*about.notes, *_seen_before(pipeline, ready)]
+        notes = [*about.notes, *self._seen_before(run, ready)]
         view = view_of(ready.series, atlas) | {
             "run": run,
             "scan": about.scan,
@@ -147,6 +154,19 @@ class Studio:
         held.view["id"] = held.id
         self.shelf.put(held)
         return {"scan": held.view}
+
+    def _seen_before(self, run: int, ready: ReadyScan) -> list[str]:
+        """What is to be said of a scan that the run was trained or selected on, by its series."""
+        if run not in self._seen:
+            table = read_trained_on(self.pipelines[run].run.folder)
+            self._seen[run] = {}
+            if table is not None and "checksum" in table:
+                self._seen[run] = table.set_index("checksum")["split"].to_dict()
+        series = ready.series
+        if ready.origin is not None:
+            cohort, row = ready.origin
+            series = cohort.store.raw(row)
+        return [SEEN[split] for split in [self._seen[run].get(checksum(series))] if split in SEEN]
 
     # Questions -----------------------------------------------------------------------------------
 
@@ -198,16 +218,6 @@ def _about_run(index: int, pipeline: FMRIPipeline) -> dict[str, Any]:
             for task in pipeline.tasks()
         ],
     }
-
-
-def _seen_before(pipeline: FMRIPipeline, ready: ReadyScan) -> list[str]:
-    """What is to be said of a scan of the training cohorts' training people."""
-    if ready.origin is None:
-        return []
-    cohort, row = ready.origin
-    if cohort.name not in pipeline.processor.recipes or cohort.table["split"].iloc[row] != "train":
-        return []
-    return ["the model was trained on this scan: its answers do not show what it is worth"]
 
 
 def _without_paths(text: str, place: Path) -> str:
