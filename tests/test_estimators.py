@@ -1,3 +1,4 @@
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from evaluation_helpers import make_run
+from fmrilm.cohort.cohort import Cohort
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import Run
-from fmrilm.sklearn import FMRILMClassifier, FMRILMRegressor, FMRILMTransformer
+from fmrilm.sklearn import (
+    FMRILMClassifier,
+    FMRILMRegressor,
+    FMRILMTransformer,
+    SeenWarning,
+)
 from small import POINTS, ROIS
 
 ESTIMATORS = [FMRILMTransformer, FMRILMClassifier, FMRILMRegressor]
@@ -133,3 +140,28 @@ def test_wrong_shapes_and_names_are_one_sentence(runs):
         FMRILMTransformer(runs["instruct"]).fit(np.zeros((2, 5)))
     with pytest.raises(InputError, match="did you mean 'mean'"):
         FMRILMTransformer(runs["instruct"], pooling="meen").fit(_scans(2)[0])
+
+
+def test_raw_series_are_scaled_as_the_run_was(runs, cohort_folder):
+    cohort = Cohort(cohort_folder)
+    rows = cohort.indices("test")[:3]
+    raw = np.stack([cohort.store.read(int(row))[0] for row in rows])
+    scaled = [cohort.scaler.transform(*cohort.store.read(int(row)), None) for row in rows]
+    scaled = np.stack([np.where(mask[:, None], series, 0) for series, mask in scaled])
+    plain = FMRILMTransformer(runs["instruct"]).fit(scaled).transform(scaled)
+    own = FMRILMTransformer(runs["instruct"], scaling="run").fit(raw).transform(raw)
+    assert own == pytest.approx(plain, abs=1e-4)
+    with pytest.raises(InputError, match=r"unknown scaling 'runs' .did you mean 'run'"):
+        FMRILMTransformer(runs["instruct"], scaling="runs").fit(raw)
+
+
+def test_scans_that_the_run_has_seen_are_told(runs, cohort_folder):
+    cohort = Cohort(cohort_folder)
+    seen, new = cohort.indices("train")[:2], cohort.indices("test")[:2]
+    scans = np.stack([cohort.store.read(int(row))[0] for row in (*seen, *new)])
+    estimator = FMRILMTransformer(runs["instruct"], scaling="run").fit(scans)
+    with pytest.warns(SeenWarning, match="trained or selected on 2 of these 4 scans"):
+        estimator.transform(scans)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.transform(scans[2:])

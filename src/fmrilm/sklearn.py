@@ -7,6 +7,7 @@ cross-validate on people the run was not trained on.
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, Transfo
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
+from fmrilm.cohort.scaling import Scaler
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import open_run
 from fmrilm.evaluation.tokenizer.embedding import POOLINGS, embed_batch
+from fmrilm.lineage.fingerprints import Fingerprints, match
+from fmrilm.lineage.trained_on import read_states
+from fmrilm.processing.processor import FMRIProcessor
 from fmrilm.registry import suggest
 from fmrilm.tasks import SCAN, TASKS, build_prompt
+
+SCALINGS = ("none", "run")
 
 
 @lru_cache(maxsize=2)
@@ -32,6 +39,10 @@ def _load(folder: str, state: tuple[int, ...], device: str) -> Any:
 def _state_of(folder: Path) -> tuple[str, tuple[int, ...]]:
     about = [path.stat() for path in sorted((folder / "model").rglob("*.safetensors"))]
     return str(folder.resolve()), tuple(n for a in about for n in (a.st_mtime_ns, a.st_size))
+
+
+class SeenWarning(UserWarning):
+    """Scans that a run was trained or selected on are scored."""
 
 
 class _TakesScans(BaseEstimator):
@@ -59,6 +70,9 @@ class FMRILMTransformer(TransformerMixin, _TakesScans):
     batch_size : int
     device : str
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ...
+    scaling : str
+        ``none``: the series are scaled already; ``run``: they are as `fmrilm prepare` leaves them,
+        and are scaled as the scans of the run's first training cohort were.
 
     Attributes
     ----------
@@ -77,12 +91,14 @@ class FMRILMTransformer(TransformerMixin, _TakesScans):
         task: str | None = None,
         batch_size: int = 32,
         device: str = "auto",
+        scaling: str = "none",
     ) -> None:
         self.run = run
         self.pooling = pooling
         self.task = task
         self.batch_size = batch_size
         self.device = device
+        self.scaling = scaling
 
     def fit(self, X: np.ndarray, y: Any = None) -> FMRILMTransformer:
         """Load the model and check that the scans fit it; nothing is learned from them.
@@ -95,8 +111,18 @@ class FMRILMTransformer(TransformerMixin, _TakesScans):
                 f"unknown pooling {self.pooling!r}{suggest(self.pooling, list(POOLINGS))}; "
                 f"one of: {', '.join(POOLINGS)}"
             )
+        if self.scaling not in SCALINGS:
+            raise InputError(
+                f"unknown scaling {self.scaling!r}{suggest(self.scaling, list(SCALINGS))}; "
+                f"one of: {', '.join(SCALINGS)}"
+            )
         opened = open_run(self.run)
         opened.check_answers()
+        self.scaler_ = None
+        if self.scaling == "run":
+            recipe = FMRIProcessor.from_pretrained(opened.folder).recipe()[1]
+            self.scaler_ = Scaler.from_dict(recipe.scaling)
+        self.seen_ = list((read_states(opened.folder) or {}).values())
         vq = opened.config.model.vq_model
         self.shape_ = (vq.num_rois, vq.num_timestamp)
         self._check(X)
@@ -135,7 +161,13 @@ class FMRILMTransformer(TransformerMixin, _TakesScans):
         Parameters
         ----------
         X : ndarray, shape (n, R, T) or (n, R * T)
-            Scaled series. Regions that are constant or hold NaN count as absent.
+            Series, scaled unless ``scaling`` is ``run``. Regions that are constant or hold NaN
+            count as absent.
+
+        Warns
+        -----
+        SeenWarning
+            If the run was trained or selected on some of the scans.
         """
         check_is_fitted(self, "model_")
         import torch
@@ -144,6 +176,11 @@ class FMRILMTransformer(TransformerMixin, _TakesScans):
         usable = ~np.isnan(scans).any(axis=2)
         scans = np.where(usable[:, :, None], scans, 0)
         usable &= np.ptp(scans, axis=2) > 0
+        self._warn_of_seen(np.where(usable[:, :, None], scans, np.float32(np.nan)))
+        if self.scaler_ is not None:
+            pairs = [self.scaler_.transform(*pair) for pair in zip(scans, usable, strict=True)]
+            scans, usable = (np.stack(parts) for parts in zip(*pairs, strict=True))
+            scans = np.where(usable[:, :, None], scans, 0).astype(np.float32)
         parts = [
             embed_batch(
                 self.model_,
@@ -155,6 +192,20 @@ class FMRILMTransformer(TransformerMixin, _TakesScans):
             for start in range(0, len(scans), self.batch_size)
         ]
         return np.concatenate(parts)
+
+    def _warn_of_seen(self, scans: np.ndarray) -> None:
+        """Warn of scans that are copies of those the run has seen, by their fingerprints."""
+        if not self.seen_:
+            return
+        asked = Fingerprints.of_series(list(scans))
+        known = {place for state in self.seen_ for place in match(state.seen, asked)}
+        if known:
+            warnings.warn(
+                f"the run was trained or selected on {len(known)} of these {len(scans)} scans: "
+                "what is said of them is no held-out result; take people it has not seen",
+                SeenWarning,
+                stacklevel=3,
+            )
 
 
 class _Probe(_TakesScans):
@@ -168,6 +219,7 @@ class _Probe(_TakesScans):
         task: str | None = None,
         batch_size: int = 32,
         device: str = "auto",
+        scaling: str = "none",
     ) -> None:
         self.run = run
         self.penalty = penalty
@@ -175,6 +227,7 @@ class _Probe(_TakesScans):
         self.task = task
         self.batch_size = batch_size
         self.device = device
+        self.scaling = scaling
 
     def _linear(self) -> Any:
         raise NotImplementedError
@@ -184,7 +237,7 @@ class _Probe(_TakesScans):
         from sklearn.preprocessing import StandardScaler
 
         features = FMRILMTransformer(
-            self.run, self.pooling, self.task, self.batch_size, self.device
+            self.run, self.pooling, self.task, self.batch_size, self.device, self.scaling
         )
         self.pipeline_ = make_pipeline(features, StandardScaler(), self._linear()).fit(X, y)
         self.n_features_in_ = features.n_features_in_

@@ -10,7 +10,7 @@ run keeps can be compared by any later version of numpy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -105,13 +105,22 @@ class Fingerprints:
     @classmethod
     def of(cls, store: TimeSeriesStore, indices: Sequence[int] | np.ndarray) -> Fingerprints:
         """Return the fingerprints of some scans of a store."""
-        pairs = [sketch(store.raw(int(index))) for index in indices]
+        return cls.of_series((store.raw(int(index)) for index in indices), store.n_rois)
+
+    @classmethod
+    def of_series(cls, scans: Iterable[np.ndarray], n_rois: int | None = None) -> Fingerprints:
+        """The fingerprints of series (R, T), in which absent regions are NaN."""
+        pairs, lengths = [], []
+        for series in scans:
+            pairs.append(sketch(series))
+            lengths.append(series.shape[1])
+            n_rois = len(series)
         empty = np.zeros((0, SIZE), np.float32)
         return cls(
             np.stack([pair[0] for pair in pairs]) if pairs else empty,
             np.stack([pair[1] for pair in pairs]) if pairs else empty,
-            np.array([store.shape(int(index))[1] for index in indices], dtype=int),
-            store.n_rois,
+            np.array(lengths, dtype=int),
+            n_rois or 0,
         )
 
     def __len__(self) -> int:
