@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import resource
 import signal
 import sys
@@ -240,7 +241,8 @@ def main() -> None:
     parser.add_argument("--show", default=",".join(FAULTS), help="kinds to print, or all")
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    with tempfile.TemporaryDirectory() as base:
+    with tempfile.TemporaryDirectory() as base, tempfile.TemporaryDirectory() as here:
+        os.chdir(here)  # an output named `,` lands here, not in the repository
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             world = build(Path(base))
         counts: Counter[str] = Counter()
