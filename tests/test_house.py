@@ -1,6 +1,7 @@
 """The rules of the house: no circle of imports, small folders, small files, short signatures."""
 
 import ast
+import subprocess
 from collections import defaultdict
 from pathlib import Path
 
@@ -124,3 +125,20 @@ def test_signatures_are_short():
                 if len(names) > MOST_PARAMETERS and node.name not in ENTRY_POINTS:
                     long[f"{name}:{node.name}"] = len(names)
     assert long == {}
+
+
+def test_nothing_but_the_known_lies_in_the_repository() -> None:
+    """A command of a test or of the fuzzer that wrote beside README.md, committed by mistake."""
+    root = SOURCE.parents[1]
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    top = {name.split("/")[0] for name in listing.stdout.split("\0") if name}
+    scripts = {"dataset.py", "eval_zeroshot.py", "merge_deepspeed_checkpoint.py"}
+    scripts |= {
+        f"train_{stage}.py" for stage in ("instruction", "pretrain_paired", "quantizer_contr")
+    }
+    about = {"README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile"}
+    tools = {".ci", ".gitignore", "constraints.txt", "demo-requirements.txt", "pyproject.toml"}
+    rooms = {"benchmarks", "configs", "docs", "examples", "scripts", "src", "tests"}
+    assert top <= scripts | about | tools | rooms
