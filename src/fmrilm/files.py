@@ -97,6 +97,21 @@ def write_arrays(path: Path, arrays: Mapping[str, Any], compressed: bool = False
         save(handle, **plain, **{SEALED: np.array(arrays_hash(plain))})  # type: ignore[arg-type]
 
 
+def write_array(path: str | Path, values: Any) -> None:
+    """Write one array as NPY; whole, or with an error.
+
+    ``numpy.save`` hands real files to the C library, and a disk that is full when its buffer is
+    flushed goes unnoticed: the file is cut off and nobody is told.
+    """
+    import numpy as np
+
+    plain = np.ascontiguousarray(values)
+    header = np.lib.format.header_data_from_array_1_0(plain)  # type: ignore[no-untyped-call]
+    with replacing(path) as partial, partial.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, header)
+        handle.write(plain.data)
+
+
 def _hash(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.descriptors import COUNTS, Descriptor
-from fmrilm.files import replacing, write_arrays
+from fmrilm.files import write_array, write_arrays
 from fmrilm.progress import track
 from fmrilm.readers import read_arrays, reading
 
@@ -94,8 +94,7 @@ def _measure_chunk(scans: Scans, descriptor: Descriptor, path: Path) -> int:
 
     with threadpool_limits(1):  # the workers are the parallelism
         values = np.stack([descriptor.measure_scan(series) for series in scans])
-    with replacing(path) as partial, partial.open("wb") as handle:
-        np.save(handle, values)
+    write_array(path, values)
     return len(scans)
 
 

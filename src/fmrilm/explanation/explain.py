@@ -25,6 +25,7 @@ from fmrilm.explanation.connections import (
 )
 from fmrilm.explanation.maps import explain_connections, explain_regions, read_group
 from fmrilm.explanation.tables import network_table, region_table, write_nifti
+from fmrilm.files import write_array
 
 SHOWN = 10  # pairs of networks that are printed
 DIGITS = "%.9g"  # in the files: shares still add up to 1 when they are read again
@@ -126,7 +127,8 @@ def explain(
         tokenizers = [each.tokenizer for each in models]
         pairs, edges, more = explain_connections(targets, tokenizers, group, atlas, steps)
         pairs.to_csv(folder / "network_pairs.tsv", sep="\t", index=False, float_format=DIGITS)
-        np.save(folder / "connections.npy", np.stack([edges.contrast, edges.z]).astype(np.float32))
+        rows = np.stack([edges.contrast, edges.z]).astype(np.float32)
+        write_array(folder / "connections.npy", rows)
         print(pairs.head(SHOWN).to_string(index=False, float_format="%.3f"))
         planted = planted_pairs(cohort, question.task.column)
         if planted:

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
+from fmrilm.files import write_array
 
 KINDS = ("features", "codes")
 
@@ -122,7 +123,7 @@ def embed(
     ids = cohort.table.iloc[cohort.indices(split)][["subject_id", "session_id"]]
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".npy":
-        np.save(output, rows)
+        write_array(output, rows)
         ids.to_csv(output.with_suffix(".tsv"), sep="\t", index=False)
         return output
     try:
