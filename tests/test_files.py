@@ -40,4 +40,4 @@ def test_an_array_is_read_back_as_it_was(tmp_path, values):
     again = np.load(tmp_path / "a.npy")
     np.testing.assert_array_equal(again, values)
     assert again.dtype == np.asarray(values).dtype
-    assert again.shape in (np.shape(values), (1,))
+    assert again.shape == np.shape(values)

@@ -105,7 +105,7 @@ def write_array(path: str | Path, values: Any) -> None:
     """
     import numpy as np
 
-    plain = np.ascontiguousarray(values)
+    plain = np.asarray(values, order="C")
     header = np.lib.format.header_data_from_array_1_0(plain)  # type: ignore[no-untyped-call]
     with replacing(path) as partial, partial.open("wb") as handle:
         np.lib.format.write_array_header_1_0(handle, header)

@@ -46,6 +46,7 @@ DOCTOR = ["doctor", "ROOT/cohort", "--n_timepoints", "20"]
 DESCRIBE = ["describe", "ROOT/cohort", "--jobs", "1", "--gallery", "0", "--refresh"]
 TELL = ["evaluate", "ROOT/runs/align", "-o", "ROOT/out", "--tasks", "describe", *commands.PLAIN]
 REPORT = ["report", "ROOT/runs/inst", "-o", "ROOT/out.html"]
+METHODS = ["methods", "ROOT/runs/inst", "--output", "ROOT/methods.md"]
 MERGE = ["merge", "ROOT/runs/inst", "-o", "ROOT/out", "--checkpoint"]
 AUDIT = ["audit", "ROOT/cohort"]
 AUDIT_RUN = ["audit", "ROOT/cohort", "--run", "ROOT/runs/inst"]
@@ -79,12 +80,13 @@ TARGETS: list[tuple[str, list, list[list[str]]]] = [
     ("options.yaml", settings.YAML, [[*INSTRUCT, "-c", "ROOT/options.yaml"],
                                      [*PLAIN, "--config", "ROOT/options.yaml"]]),
     ("runs/inst/config.yaml", settings.YAML, [PLAIN, RESUME, REPORT, MERGE, AUDIT_RUN]),
-    ("runs/inst/lineage.json", JSON, [PLAIN, RESUME, REPORT, MERGE, AUDIT_RUN]),
+    ("runs/inst/lineage.json", JSON, [PLAIN, RESUME, REPORT, METHODS, MERGE, AUDIT_RUN]),
     ("runs/tok/lineage.json", JSON, [REPORT, AUDIT_RUN, RESUME_TOK, ALIGN]),
     ("runs/inst/log.jsonl", [*damage.JSONL, *damage.TEXT, *damage.BYTES], [REPORT, RESUME]),
-    ("runs/inst/trained_on.tsv", tables.TABLE, [PLAIN, AUDIT_RUN]),
+    ("runs/inst/trained_on.tsv", tables.TABLE, [PLAIN, AUDIT_RUN, METHODS]),
     ("runs/inst/trained_on.npz", [*damage.NPZ, *damage.BYTES], [AUDIT_RUN]),
     ("runs/inst/model/config.json", JSON, [PLAIN]),
+    ("runs/inst/model/processor.json", JSON, [METHODS]),
     ("runs/align/model/config.json", JSON, [INSTRUCT]),
     ("runs/tok/model/config.json", JSON, [ALIGN, EMBED, REPORT]),
     ("runs/inst/model/bridge.safetensors", weights.WEIGHTS, [PLAIN]),
@@ -101,7 +103,7 @@ TARGETS: list[tuple[str, list, list[list[str]]]] = [
     ("runs/inst/checkpoints/epoch-0001/__0_0.distcp", [weights.shard, *damage.BYTES], [RESUME, MERGE]),
     ("runs/inst/checkpoints/epoch-0001/progress.json", JSON, [RESUME, MERGE]),
     ("runs/inst/checkpoints/epoch-0001/random-0.json", JSON, [RESUME]),
-    ("runs/inst/evaluation/metrics.json", JSON, [REPORT]),
+    ("runs/inst/evaluation/metrics.json", JSON, [REPORT, METHODS]),
     ("runs/inst/evaluation/generations.json", JSON, [REPORT]),
     ("runs/inst/evaluation/predictions.csv", tables.TABLE, [REPORT]),
     ("runs/inst/evaluation/comparison.csv", tables.TABLE, [REPORT]),

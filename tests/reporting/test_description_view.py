@@ -1,6 +1,6 @@
 from fmrilm.evaluation.descriptions.descriptions import PRIMARY, ROLES, SHOWN
 from fmrilm.evaluation.results import Predictor
-from fmrilm.reporting.description_view import description_view
+from fmrilm.reporting.views import description_view
 from fmrilm.stats.intervals import Estimate
 
 

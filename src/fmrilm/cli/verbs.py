@@ -63,7 +63,7 @@ COMMANDS = {
         "fmrilm.evaluation.tokenizer.embed:embed", "Write features or codes of scans."
     ),
     "report": Command("fmrilm.reporting.report:report", "Make the HTML report of runs."),
-    "methods": Command("fmrilm.lineage.methods:methods", "Write a run's methods text for a paper."),
+    "methods": Command("fmrilm.reporting.methods:methods", "Write the methods text for a paper."),
     "demo": Command("fmrilm.cli.demo:demo", "Run the whole pipeline on real and synthetic data."),
 }
 EXAMPLE = "Start with: fmrilm demo"

@@ -237,8 +237,7 @@ class FMRIProcessor:
         return dataclasses.replace(scan, notes=notes, facts=prepared.facts)
 
     def _settings(self, recipe: ScanRecipe, path: Path, changes: Sequence[str]) -> PrepareSettings:
-        known = {item.name for item in dataclasses.fields(PrepareSettings)}
-        kept = {k: v for k, v in recipe.preparation.items() if k in known}
+        kept = recipe.settings
         image = kept.get("atlas_image")
         if image is not None and not Path(image).is_file():
             kept["atlas_image"] = None  # a path of the machine it was trained on

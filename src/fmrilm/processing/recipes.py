@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import yaml
 
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.files import ATLAS, DRIFT, PROCESSOR
+from fmrilm.preparation.scan import PrepareSettings
 from fmrilm.preparation.sources.bids_names import BidsName
 from fmrilm.preparation.sources.read import ScanFile
 from fmrilm.readers import reading
@@ -32,6 +33,12 @@ class ScanRecipe:
     preparation: dict[str, Any] = field(default_factory=dict)  # settings of `fmrilm prepare`
     targets: list[str] = field(default_factory=list)
     synthetic: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of `fmrilm prepare` that this version knows; empty if it made no scans."""
+        known = {item.name for item in fields(PrepareSettings)}
+        return {key: value for key, value in self.preparation.items() if key in known}
 
 
 @dataclass(frozen=True)

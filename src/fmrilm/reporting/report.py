@@ -9,10 +9,9 @@ from typing import Any
 from fmrilm import __version__
 from fmrilm.errors import InputError
 from fmrilm.reporting.collect import Chain, collect
-from fmrilm.reporting.description_view import description_view
 from fmrilm.reporting.glance import EXPLAINED
 from fmrilm.reporting.task_view import task_view
-from fmrilm.reporting.views import cohort_view, run_view, tokenizer_view
+from fmrilm.reporting.views import cohort_view, description_view, run_view, tokenizer_view
 
 
 def report(runs: list[str], *, output: str = "report.html", title: str = "") -> Path:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from fmrilm.evaluation.descriptions.descriptions import SHOWN
 from fmrilm.evaluation.readings import read_readings
+from fmrilm.evaluation.results import Predictor
+from fmrilm.evaluation.table import say
 from fmrilm.reporting import charts
 from fmrilm.reporting.collect import Chain, Stage
 from fmrilm.reporting.scans import group_connectivity, rebuild
@@ -150,4 +153,34 @@ def tokenizer_view(cohort: Cohort, tokenizer: Any) -> dict[str, Any] | None:
             }
             for name, region, r, original, rebuilt in found.examples
         ],
+    }
+
+
+def description_view(found: dict[str, Any]) -> dict[str, Any]:
+    """Return one entry of ``descriptions.json`` as a table of texts and their scores."""
+    primary = found["primary"]
+    predictors = [Predictor.from_dict(values) for values in found["predictors"].values()]
+    rows = [
+        {
+            "role": one.role,
+            "title": one.title,
+            "scores": [say(one.metrics.get(metric)) for metric in SHOWN],
+            "difference": say(one.difference.get(primary), signed=True),
+        }
+        for one in predictors
+    ]
+    plain = (
+        "cohort",
+        "synthetic",
+        "split",
+        "n_scans",
+        "n_subjects",
+        "scan_adds",
+        "verdict",
+        "texts",
+    )
+    return {
+        **{name: found[name] for name in (*plain, "verdict")},
+        "headings": [*SHOWN.values(), f"model minus this ({SHOWN[found['primary']]})"],
+        "rows": rows,
     }

@@ -8,7 +8,6 @@ them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from fmrilm.evaluation.baselines.span import Span
 from fmrilm.evaluation.baselines.tangent import TangentSpace
 from fmrilm.evaluation.questions import Question, select
 from fmrilm.evaluation.verdict import READERS, SUMMARY_READER
+from fmrilm.files import write_arrays
 from fmrilm.hashing import digest, hash_code
 from fmrilm.readers import read_arrays
 from fmrilm.stats.intervals import Answers
@@ -379,6 +379,4 @@ def _write(path: Path | None, answers: dict[str, np.ndarray]) -> None:
     if path is None:
         return
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(path.stem + ".partial.npz")
-    np.savez(partial, **answers)  # type: ignore[arg-type]
-    os.replace(partial, path)
+    write_arrays(path, answers)

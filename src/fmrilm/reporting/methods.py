@@ -8,12 +8,16 @@ from typing import Any
 from fmrilm import __version__
 from fmrilm.config.schema import Config, load_config
 from fmrilm.errors import InputError
+from fmrilm.evaluation.results import BASELINE, CONTROL, TaskResult, read_results
+from fmrilm.evaluation.table import say
+from fmrilm.evaluation.verdict import SENTENCES
 from fmrilm.files import PROCESSOR, replacing
-from fmrilm.lineage.card import METRICS
 from fmrilm.lineage.trained_on import read_trained_on
-from fmrilm.readers import check_types, read_json
+from fmrilm.preparation.scan import PrepareSettings
+from fmrilm.processing.processor import FMRIProcessor
+from fmrilm.processing.recipes import ScanRecipe
+from fmrilm.readers import reading
 from fmrilm.run_record import find_parent, read_lineage
-from fmrilm.stats.kinds import KINDS
 
 CITATIONS = {
     "fmrilm": "Wei et al. (2025). fMRI-LM: Towards a Universal Foundation Model for "
@@ -76,9 +80,9 @@ def methods(run: str, *, output: str = "") -> str:
     fmrilm methods runs/sex --output methods.md
     """
     chain = _chain(Path(run))
-    lineage, config = chain[-1][1:]
-    path = Path(run) / METRICS
-    results = read_json(path)["results"] if path.is_file() else []
+    lineage, config = chain[-1]
+    evaluated = Path(run) / "evaluation"
+    results = read_results(evaluated) if (evaluated / "metrics.json").is_file() else []
     cited = {"fmrilm"}
     parts = [
         "## Methods",
@@ -102,15 +106,15 @@ def methods(run: str, *, output: str = "") -> str:
     return text
 
 
-def _chain(run: Path) -> list[tuple[Path, dict[str, Any], Config]]:
-    """Runs from the first stage to this one."""
+def _chain(run: Path) -> list[tuple[dict[str, Any], Config]]:
+    """Lineage and configuration of the runs from the first stage to this one."""
     if not run.is_dir():
         raise InputError(f"there is no run folder {run}")
-    chain: list[tuple[Path, dict[str, Any], Config]] = []
+    chain: list[tuple[dict[str, Any], Config]] = []
     here: Path | None = run
     while here is not None:
         lineage = read_lineage(here)
-        chain.insert(0, (here, lineage, load_config([here / "config.yaml"])))
+        chain.insert(0, (lineage, load_config([here / "config.yaml"])))
         here = find_parent(lineage)
     return chain
 
@@ -139,48 +143,39 @@ def _preparation(run: Path, config: Config, cited: set[str]) -> str:
     path = run / "model" / PROCESSOR
     if not path.is_file():
         return "**Preparation.** [TO BE GIVEN]"
-    remedy = "train the run again"
-    content = read_json(path, remedy)
-    check_types(content, {"atlas": str, "recipes": dict}, path, remedy)
+    processor = FMRIProcessor.from_pretrained(path.parent)
     vq = config.model.vq_model
     parts = [
-        f"**Preparation.** Series of {vq.num_rois} regions (atlas `{content['atlas']}`) and "
+        f"**Preparation.** Series of {vq.num_rois} regions (atlas `{processor.atlas.name}`) and "
         f"{vq.num_timestamp} time points were read."
     ]
-    for name, recipe in content["recipes"].items():
-        check_types({"it": recipe}, {"it": dict}, path, remedy)
-        kinds = {"t_r": float | int, "scaling": dict, "preparation": dict}
-        check_types(recipe, kinds, path, remedy)
-        parts.append(_recipe(name, recipe, cited))
+    with reading(path, "train the run again"):
+        parts += [_recipe(name, recipe, cited) for name, recipe in processor.recipes.items()]
     return " ".join(parts)
 
 
-def _recipe(name: str, recipe: dict[str, Any], cited: set[str]) -> str:
-    settings, norm = recipe["preparation"], recipe["scaling"].get("norm", "[TO BE GIVEN]")
-    words = [f"{name}: repetition time {recipe['t_r']:g} s; scaling `{norm}`."]
-    if not settings:
+def _recipe(name: str, recipe: ScanRecipe, cited: set[str]) -> str:
+    words = [f"{name}: repetition time {recipe.t_r:g} s; scaling `{recipe.scaling['norm']}`."]
+    if not recipe.settings:
         return f"{words[0]} How its series were made before: [TO BE GIVEN]."
     cited.add("nilearn")
-    strategy = settings.get("strategy", "auto")
-    told = _STRATEGIES.get(strategy, f"Confounds were regressed out (nilearn, `{strategy}`)")
-    extra = ", ".join(f"{key}={value}" for key, value in settings.get("confounds", {}).items())
+    made = PrepareSettings(**recipe.settings)
+    told = _STRATEGIES.get(
+        made.strategy, f"Confounds were regressed out (nilearn, `{made.strategy}`)"
+    )
+    extra = ", ".join(f"{key}={value}" for key, value in made.confounds.items())
     words.append(f"{told}{f' with {extra}' if extra else ''}.")
-    band = [
-        f"{side}-pass {settings[key]:g} Hz"
-        for side, key in (("high", "high_pass"), ("low", "low_pass"))
-        if settings.get(key) is not None
-    ]
+    cuts = {"high": made.high_pass, "low": made.low_pass}
+    band = [f"{side}-pass {cut:g} Hz" for side, cut in cuts.items() if cut is not None]
     if band:
         words.append(f"Series were filtered ({', '.join(band)}).")
-    dummies = settings.get("dummy_scans", "auto")
-    which = "found by their columns or their signal" if dummies == "auto" else f"{dummies} a scan"
+    is_auto = made.dummy_scans == "auto"
+    which = "found by their columns or their signal" if is_auto else f"{made.dummy_scans} a scan"
     words.append(f"Non-steady-state volumes ({which}) were dropped.")
-    length = _LENGTHS.get(settings.get("length", "clip"), "[TO BE GIVEN]")
     words.append(
-        f"Scans were resampled to {settings.get('target_t_r', recipe['t_r']):g} s "
-        f"(`{settings.get('resampling', 'antialias')}`) and "
-        f"{length.format(n=settings.get('n_timepoints', '[TO BE GIVEN]'))}; regions of which less "
-        f"than {settings.get('min_coverage', 0.5):.0%} was covered were masked."
+        f"Scans were resampled to {made.target_t_r:g} s (`{made.resampling}`) and "
+        f"{_LENGTHS[made.length].format(n=made.n_timepoints)}; regions of which less than "
+        f"{made.min_coverage:.0%} was covered were masked."
     )
     return " ".join(words)
 
@@ -192,12 +187,12 @@ def _model(lineage: dict[str, Any], config: Config, cited: set[str]) -> str:
         "fsq": f"levels {list(vq.fsq_levels)}",
     }.get(vq.quantizer, "")
     kind = f"`{vq.quantizer}`" + (f" ({codes})" if codes else "")
+    coded = "" if vq.quantizer == "none" else f"; tokens were quantized by {kind}"
     cited |= {"vq"} & {vq.quantizer} | ({"fsq"} if "fsq" in vq.quantizer else set())
     words = [
         f"**Model.** fMRI-LM (Wei et al., 2025) as implemented in fmrilm "
         f"({lineage.get('code_version', __version__)}). A vision transformer (`{vq.enc_cls}`) "
-        f"turned each region's patch of {vq.patch_size} time points into a token; tokens were "
-        f"quantized by {kind}."
+        f"turned each region's patch of {vq.patch_size} time points into a token{coded}."
     ]
     if vq.num_latent_tokens:
         cited.add("titok")
@@ -226,9 +221,9 @@ def _model(lineage: dict[str, Any], config: Config, cited: set[str]) -> str:
     return " ".join(words)
 
 
-def _training(chain: list[tuple[Path, dict[str, Any], Config]]) -> str:
+def _training(chain: list[tuple[dict[str, Any], Config]]) -> str:
     words = ["**Training.**"]
-    for number, (_, lineage, config) in enumerate(chain, 1):
+    for number, (lineage, config) in enumerate(chain, 1):
         train = config.train
         size = train.global_batch_size or train.batch_size * train.gradient_accumulation_steps
         chosen = ", the epoch with the lowest validation loss was kept" if train.select_best else ""
@@ -241,16 +236,15 @@ def _training(chain: list[tuple[Path, dict[str, Any], Config]]) -> str:
     return " ".join(words)
 
 
-def _evaluation(results: list[dict[str, Any]], cited: set[str]) -> str:
+def _evaluation(results: list[TaskResult], cited: set[str]) -> str:
     if not results:
         return "**Evaluation.** Not done yet (`fmrilm evaluate`)."
     cited.add("intervals")
-    rows: dict[str, dict[str, None]] = {"baseline": {}, "control": {}}
-    for result in results:
-        for about in result["predictors"].values():
-            if about["role"] in rows:
-                rows[about["role"]][about["title"]] = None
-    baselines, controls = (", ".join(rows[role]) or "none" for role in ("baseline", "control"))
+    baselines, controls = (
+        ", ".join(dict.fromkeys(row.title for r in results for row in r.of_role(role).values()))
+        or "none"
+        for role in (BASELINE, CONTROL)
+    )
     return (
         "**Evaluation.** Models were fitted to training people and chosen on validation people; "
         "how often the evaluated people had been asked about before stands beside each score. The "
@@ -260,30 +254,17 @@ def _evaluation(results: list[dict[str, Any]], cited: set[str]) -> str:
     )
 
 
-def _result(result: dict[str, Any]) -> str:
-    kind = KINDS[result["kind"]]
-    mark = "SYNTHETIC " if result["synthetic"] else ""
-    scores = {
-        about["title"]: _score(about["metrics"].get(kind.primary, {}))
-        for about in result["predictors"].values()
-    }
-    model, *others = (f"{title} {score}" for title, score in scores.items())
-    verdict = "; ".join(
-        result["verdict"][name]["text"] for name in ("reads_scan", "tokens_add", "beats_plain")
+def _result(result: TaskResult) -> str:
+    primary = result.style.primary
+    scores = "; ".join(
+        f"{row.title} {say(row.metrics.get(primary))}" for row in result.predictors.values()
     )
-    readings = result.get("readings", {}).get("mark", "")
-    looked = f" Test people: {readings}." if readings else ""
-    caveat = f" {result['caveat']}" if result.get("caveat") else ""
+    mark = "SYNTHETIC " if result.synthetic else ""
+    verdict = "; ".join(result.verdict[name]["text"] for name in SENTENCES)
+    looked = f" Test people: {result.readings['mark']}." if result.readings else ""
+    caveat = f" {result.caveat}" if result.caveat else ""
     return (
-        f"**{result['task']}** ({mark}{result['cohort']}, {result['split']}, "
-        f"{result['n_subjects']} people, {result['n_scans']} scans; {kind.primary_title}): "
-        f"{model}; {'; '.join(others)}. Verdict: {verdict}.{looked}{caveat}"
+        f"**{result.task}** ({mark}{result.cohort}, {result.split}, {result.n_subjects} people, "
+        f"{result.n_scans} scans; {result.style.primary_title}): {scores}. "
+        f"Verdict: {verdict}.{looked}{caveat}"
     )
-
-
-def _score(score: dict[str, Any]) -> str:
-    if score.get("value") is None:
-        return "not defined"
-    if score.get("low") is None or score.get("high") is None:
-        return f"{score['value']:.3f}"
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

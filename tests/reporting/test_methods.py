@@ -1,13 +1,14 @@
 """The methods text of a run says what its records say, and admits what they do not."""
 
 import json
+import re
 import shutil
 
 import pytest
 
 from fmrilm.errors import InputError
 from fmrilm.evaluation.evaluate import evaluate
-from fmrilm.lineage.methods import methods
+from fmrilm.reporting.methods import methods
 
 
 @pytest.fixture
@@ -74,3 +75,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         methods(str(tmp_path / "nothing"))
     with pytest.raises(InputError, match="lineage"):
         methods(str(tmp_path))
+
+
+def test_damaged_records_are_one_sentence_not_a_traceback(run):
+    evaluate([str(run)], baselines="fc", free_text=False, scrutiny=False)
+    path = run / "evaluation/metrics.json"
+    for content in ("{}", "[]", '{"results": [{}]}'):
+        path.write_text(content)
+        with pytest.raises(InputError, match=r"metrics\.json"):
+            methods(str(run))
+
+
+def test_an_encoder_without_codes_is_not_said_to_be_quantized(runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs["tokenizer"], run)
+    path = run / "config.yaml"
+    text = re.sub(r"quantizer: \w+", "quantizer: none", path.read_text(encoding="utf-8"))
+    path.write_text(text, encoding="utf-8")
+    assert "quantized by" not in methods(str(run))
+    assert "quantized by" in methods(str(runs["tokenizer"]))
