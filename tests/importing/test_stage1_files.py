@@ -153,6 +153,7 @@ def wrong(change):
         (wrong(lambda s: s.pop("quantizer.encoder.patch_embed.proj.weight")), "0 encoders"),
         (wrong(lambda s: s.update({"module.x_proj.weight": torch.ones(1)})), "twice"),
         (wrong(lambda s: s.update({"x_proj.bias": 3})), "no tensor"),
+        (wrong(lambda s: s.update({7: torch.ones(1)})), "a tensor named 7"),
         (
             wrong(lambda s: s.update({"quantizer.quantize.embedding.weight": torch.ones(4, 9)})),
             "shape",
@@ -176,3 +177,9 @@ def test_what_shapes_do_not_show_is_asked_for(tmp_path):
         import_checkpoint(path, output=tmp_path / "run", heads=2, num_timestamp=o.P)
     with pytest.raises(InputError, match="unexpected entry 'extra'"):
         import_checkpoint(save(tmp_path, o.stage1_b(), extra=1), output=tmp_path / "run")
+
+
+def test_an_entry_whose_name_is_no_text_is_refused(tmp_path):
+    torch.save({"model": o.stage1_b(), 7: 1}, tmp_path / "original.pt")
+    with pytest.raises(InputError, match="unexpected entry 7"):
+        import_checkpoint(tmp_path / "original.pt", output=tmp_path / "run")

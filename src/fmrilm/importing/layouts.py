@@ -86,6 +86,8 @@ def unwrap(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise InputError(f"the checkpoint's {name} is a {type(tensor).__name__}, no tensor")
+        if not isinstance(name, str):
+            raise InputError(f"the checkpoint has a tensor named {name!r}: its names are text")
         short = name.replace("_orig_mod.", "")
         while short.startswith(WRAPPERS):
             short = short.split(".", 1)[1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from fmrilm.cohort.cohort import DESCRIPTOR_FOLDER, Cohort
 from fmrilm.descriptors import DESCRIPTORS, Descriptor
@@ -66,11 +67,18 @@ def read_measured(cohort: Cohort, types: list[str]) -> Measured:
         path = folder / f"{name}_descriptors.csv"
         table = read_table(path)
         family = DESCRIPTORS[name](atlas.networks, t_r=cohort.store.t_r or 2.0, names=atlas.names)
-        missing = [column for column in family.measure_names() if column not in table]
+        measures = family.measure_names()
+        missing = [column for column in measures if column not in table]
         if missing:
             raise InputError(
                 f"{path} has no column {missing[0]!r}: run `fmrilm describe {cohort.folder} "
                 f"--types {name} --refresh`"
+            )
+        words = [c for c in (*COUNTS, *measures) if c in table and not is_numeric_dtype(table[c])]
+        if words:
+            raise InputError(
+                f"{path}: not all of column {words[0]!r} are numbers: mend it, or run `fmrilm "
+                f"describe {cohort.folder} --types {name} --refresh`"
             )
         tables.append(table)
         reference = folder / f"{name}_reference.npz"
