@@ -7,6 +7,7 @@ from fmrilm.cohort.labels import write_table
 from fmrilm.cohort.store import write_store
 from fmrilm.errors import InputError
 from fmrilm.studies.known import COHORTS, CohortInfo
+from small import make_cohort
 
 IDS = [f"s{i:02d}" for i in range(20)]
 
@@ -113,3 +114,12 @@ def test_what_is_known_of_a_cohort_comes_from_its_file_or_its_folder(tmp_path):
     mine = CohortInfo("mine", "A study.", targets=["sex"], values={"sex": {"1": "M"}})
     write_info(tmp_path, mine)
     assert read_info(tmp_path) == mine
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n", "{}\n"])
+def test_a_cohort_file_that_says_nothing_is_refused(tmp_path, content):
+    """Cut off, it would make a SYNTHETIC cohort pass for a real one."""
+    folder = make_cohort(tmp_path / "toy")
+    (folder / "cohort.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"cohort\.yaml says nothing"):
+        Cohort(folder)

@@ -181,5 +181,5 @@ def test_what_shapes_do_not_show_is_asked_for(tmp_path):
 
 def test_an_entry_whose_name_is_no_text_is_refused(tmp_path):
     torch.save({"model": o.stage1_b(), 7: 1}, tmp_path / "original.pt")
-    with pytest.raises(InputError, match="unexpected entry 7"):
+    with pytest.raises(InputError, match="unexpected entry '7'"):
         import_checkpoint(tmp_path / "original.pt", output=tmp_path / "run")

@@ -131,9 +131,9 @@ def _open(content: dict[str, Any], file: Path) -> tuple[State, Card]:
     for name, value in content.items():
         if name == WEIGHTS or name in SETTINGS:
             continue
-        if TRAINING.fullmatch(str(name)):
+        if TRAINING.fullmatch(name):
             card.not_used.append(f"{name} (of training)")
-        elif COUNTERS.fullmatch(str(name)):
+        elif COUNTERS.fullmatch(name):
             card.stated[name] = value
         else:
             raise InputError(f"{file.name} has an unexpected entry {name!r}: nothing was imported")

@@ -112,6 +112,8 @@ def read_cohort_yaml(path: str | Path) -> CohortInfo:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: give a cohort name or the path of a YAML file")
     values = read_yaml(path)
+    if not values:  # cut off? a SYNTHETIC cohort would pass for a real one
+        raise InputError(f"{path} says nothing: restore it, or give at least name: and targets:")
     values.setdefault("name", path.parent.name if path.stem == "cohort" else path.stem)
     known = values["name"] in COHORTS
     base = COHORTS[values["name"]] if known else None

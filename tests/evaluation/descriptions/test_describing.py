@@ -150,14 +150,16 @@ def test_the_average_text_calls_everything_typical(cohort_folder):
     assert "somewhat" not in text
 
 
-@pytest.mark.parametrize("value", ["high", "0,5", "x1"])
-def test_a_measure_that_is_no_number_is_refused(tmp_path, value):
+@pytest.mark.parametrize("mark", ["", "_z"])
+@pytest.mark.parametrize("value", ["high", "0,5", "x1", "9" * 400])
+def test_a_measure_that_is_no_number_is_refused(tmp_path, value, mark):
     folder = make_cohort(tmp_path / "toy")
     describe(str(folder), types="fc")
     path = folder / "descriptors_rewritten/fc_descriptors.csv"
     table = pd.read_csv(path, dtype=str)
-    column = next(name for name in table if name.startswith("fc__") and not name.endswith("_z"))
-    table.loc[0, column] = value
+    stem = next(name for name in table if name.startswith("fc__") and not name.endswith("_z"))
+    column = stem + mark
+    table.loc[slice(None) if value.isdecimal() else 0, column] = value
     table.to_csv(path, index=False)
     with pytest.raises(
         InputError, match=f"fc_descriptors.csv: not all of column '{column}' are numbers"

@@ -74,7 +74,8 @@ def read_measured(cohort: Cohort, types: list[str]) -> Measured:
                 f"{path} has no column {missing[0]!r}: run `fmrilm describe {cohort.folder} "
                 f"--types {name} --refresh`"
             )
-        words = [c for c in (*COUNTS, *measures) if c in table and not is_numeric_dtype(table[c])]
+        numbers = [*COUNTS, *measures, *(f"{measure}_z" for measure in measures)]
+        words = [c for c in numbers if c in table and not is_numeric_dtype(table[c])]
         if words:
             raise InputError(
                 f"{path}: not all of column {words[0]!r} are numbers: mend it, or run `fmrilm "
