@@ -78,3 +78,12 @@ def test_the_command_lists_and_refuses(cache, capsys):
     with pytest.raises(SystemExit) as end:
         main(["atlas", "delete"])
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "a/b", "../tables/x", "", ".", "..", "/"])
+def test_a_path_is_no_name_of_an_atlas(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMRILM_CACHE", str(tmp_path))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "x.tsv").write_text("label\tname\n1\ta\n")
+    with pytest.raises(InputError, match="unknown atlas"):
+        load_atlas(name)

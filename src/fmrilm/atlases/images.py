@@ -29,8 +29,8 @@ def load_atlas(name: str) -> Atlas:
         return Atlas.load(name)
     if name.endswith(".tsv"):
         return Atlas.read(name)
-    built = cached_image(name).with_name(f"{name}.tsv")
-    if built.is_file():
+    is_name = name == Path(name).name  # never a path below the cache, nor out of it
+    if is_name and (built := cached_image(name).with_name(f"{name}.tsv")).is_file():
         return Atlas.read(built)
     raise InputError(
         f"unknown atlas {name!r}{suggest(name, shipped_atlases())}: build it with `fmrilm atlas "
