@@ -59,3 +59,16 @@ def test_a_store_that_changed_is_noticed(tmp_path):
         Cohort(tmp_path)
     pack(str(tmp_path))
     Cohort(tmp_path)
+
+
+def test_scans_without_a_signal_are_named(tmp_path, capsys):
+    flat = np.full((6, 30), 3, np.float32)
+    alive = np.random.default_rng(0).standard_normal((6, 30)).astype(np.float32)
+    ids = [str(i) for i in range(6)]
+    samples = [(f"s{i}", "1", flat if i in (1, 2) else alive) for i in range(20)]
+    path = tmp_path / "data_resampled.h5"
+    write_store(path, samples, t_r=2, atlas="six", roi_ids=ids, source="t")
+    rows = "\n".join(f"s{i}" for i in range(20))
+    (tmp_path / "participants.tsv").write_text(f"participant_id\n{rows}\n")
+    pack(str(tmp_path), norm="none")
+    assert "note: 2 of 20 scans have no region with a signal (s1, s2)" in capsys.readouterr().err

@@ -53,3 +53,8 @@ def test_fmriprep_is_believed_and_a_number_wins():
             choose_dummy_scans(setting, table, slow())
     with pytest.raises(InputError, match="leave nothing"):
         choose_dummy_scans("99", table, slow())
+
+
+@pytest.mark.parametrize("shape", [(5, 0), (5, 1), (0, 0), (0, 30)])
+def test_nothing_is_said_of_a_scan_without_volumes(shape):
+    assert detect_dummy_scans(np.zeros(shape, np.float32)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,15 @@ def pack(folder: str, *, norm: str | None = None, state: Path | None = None) -> 
         flat[offsets[index] : offsets[index + 1]] = series.ravel()
     flat.flush()
     del flat
+    silent = np.flatnonzero(~masks.any(axis=1))
+    if len(silent):
+        names = ", ".join(cohort.store.subjects[index] for index in silent[:3])
+        more = ", ..." if len(silent) > 3 else ""
+        print(
+            f"note: {len(silent)} of {len(cohort)} scans have no region with a signal "
+            f"({names}{more}): prepare them again, or drop them",
+            file=sys.stderr,
+        )
     np.savez(partial / "index.npz", offsets=offsets, lengths=shapes[:, 1], masks=masks)
     origin = {
         "state": list(state_of(cohort.store.path)),

@@ -17,6 +17,11 @@ def check_config(config: Any) -> None:
     vq, lm = config.model.vq_model, config.model.lm
     if len(vq.fsq_levels) > 16 or max(vq.fsq_levels, default=0) > 1024:
         raise InputError(f"fsq_levels {vq.fsq_levels}: give at most 16 numbers of at most 1024")
+    if config.instruct.fewshot_samples == 0:
+        raise InputError(
+            "instruct.fewshot_samples=0 trains nothing: for zero-shot answers ask the run itself, "
+            "`fmrilm evaluate RUN --datasets FOLDER`"
+        )
     for name in (*config.tasks, *config.datasets):
         check_name(name, "the name")
     for name, task in config.tasks.items():

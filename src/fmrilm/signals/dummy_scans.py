@@ -49,9 +49,11 @@ def detect_dummy_scans(series: np.ndarray) -> int:
         Absent regions are NaN or zero.
     """
     first = series[:, :_FIRST]
+    if first.shape[1] < 10:
+        return 0
     usable = np.isfinite(first).all(axis=1)
     usable[usable] = np.ptp(first[usable], axis=1) > 0
-    if not usable.any() or first.shape[1] < 10:
+    if not usable.any():
         return 0
     rows = first[usable].astype(np.float64)
     bright = (_robust_z(rows) > _FAR).mean(axis=0) >= _MOST

@@ -171,3 +171,9 @@ def test_names_in_the_spelling_of_other_programs_and_numbers_where_names_differ(
     assert np.isnan(found.series[1]).all()
     found = by_name(["RH_Hippo", "LH_Vis_1"], series, atlas, Path("x.tsv"), keys=["7", "1"])
     assert np.isnan(found.series[1]).all()
+
+
+def test_a_file_without_volumes_is_refused(tmp_path, atlas):
+    np.save(tmp_path / "scan.npy", np.zeros((4, 0), np.float32))
+    with pytest.raises(InputError, match="holds no volumes"):
+        _read(tmp_path / "scan.npy", atlas)

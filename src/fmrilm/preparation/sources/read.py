@@ -62,12 +62,15 @@ def read_series(
     Raises
     ------
     InputError
-        If the file cannot be read, or its regions are not those of the atlas.
+        If the file cannot be read, holds no volumes, or its regions are not those of the atlas.
     """
     if not scan.path.is_file():
         raise FileNotFoundError(f"{scan.path} not found")
     with reading(scan.path, "it is damaged, or no scan: get it again"):
-        return _read_any(scan, atlas, atlas_image, min_coverage, variable)
+        parcellated = _read_any(scan, atlas, atlas_image, min_coverage, variable)
+    if parcellated.series.shape[1] == 0:
+        raise InputError(f"{scan.path} holds no volumes: get it again")
+    return parcellated
 
 
 def _read_any(

@@ -132,13 +132,8 @@ def few_per_class(
     Raises
     ------
     InputError
-        If that is none, or a class has fewer.
+        If a class has fewer.
     """
-    if count < 1:
-        raise InputError(
-            f"instruct.fewshot_samples={count} trains nothing: for zero-shot answers ask the run "
-            "itself, `fmrilm evaluate RUN --datasets FOLDER`"
-        )
     sizes = Counter(0 if numbers else k for _, k in known)
     if known and min(sizes.values()) < count:
         raise InputError(
