@@ -171,14 +171,11 @@ def linked(path: Path, rng: Rng, canary: Path) -> str:
             handle[name] = h5py.SoftLink(pick(rng, [f"/{name}", "/nowhere", "/time_series"]))
             return ANY
         else:
-            layout = h5py.VirtualLayout(shape or (1,), "f4")
-            layout[...] = (
-                h5py.VirtualSource(str(secret), "values", (12, 20))[
-                    tuple(slice(n) for n in shape or (1,))
-                ]
-                if len(shape) == 2
-                else 0
-            )
+            size = shape or (1,)
+            with h5py.File(secret, "r+") as other:
+                other["same_size"] = np.zeros(size, "f4")
+            layout = h5py.VirtualLayout(size, "f4")
+            layout[...] = h5py.VirtualSource(str(secret), "same_size", size)
             handle.create_virtual_dataset(name, layout)
     return REFUSE
 
