@@ -77,6 +77,8 @@ def test_a_saved_config_loads_as_it_was(tmp_path):
         ("model.lm.num_fmri_tokens=7", "450 regions x 1 time patches make 450"),
         ("model.lm.fmri_input=discrete", "continuous, quantized"),
         ("tokenizer.clip_loss_type=siglipp", "did you mean 'siglip'"),
+        ("model.vq_model.quantizer=rfsq", "235,929,600 codes"),
+        ("data.cache_gb=-1", "above 0"),
         ("instruct.fewshot_samples=0", "evaluate RUN"),
         ("instruct.fewshot_samples=-1", "0 or more"),
         ("nonsense", "expected key=value"),

@@ -86,3 +86,17 @@ def test_a_short_scan_is_refused_everywhere_unless_padded(cohort):
     ):
         with pytest.raises(InputError, match=r"data\.length=pad"):
             read()
+
+
+def test_scans_in_memory_are_bounded_in_bytes_and_the_last_read_stay(cohort):
+    rows = [(0, row) for row in range(5)]
+    size = sum(part.nbytes for part in ScanDataset([cohort], rows, POINTS, "pad").scan(rows[0]))
+    dataset = ScanDataset([cohort], rows, POINTS, "pad", cache_gb=3.5 * size / 1e9)
+    kept = [dataset.scan(row) for row in rows]
+    assert [dataset.scan(row)[0] is kept[row[1]][0] for row in rows[2:]] == [True] * 3
+    dataset.scan(rows[2])  # now row 3 was read longest ago
+    dataset.scan(rows[0])
+    assert dataset.scan(rows[2])[0] is kept[2][0]
+    assert dataset.scan(rows[3])[0] is not kept[3][0]
+    none = ScanDataset([cohort], rows, POINTS, "pad", cache_gb=0.0)
+    assert none.scan(rows[0])[0] is not none.scan(rows[0])[0]

@@ -229,7 +229,13 @@ def test_a_folder_that_is_no_run_is_named_on_the_command_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_scan_is_read_once_for_all_its_questions_and_wordings(planted):
+@pytest.mark.parametrize(
+    ("batch_size", "expected"),
+    [(12, [(4, 3), (2, 3)]), (4, [(1, 3)] * 6), (2, [(1, 2)] * 6 + [(2, 1)] * 3)],
+)
+def test_a_scan_is_read_for_all_its_questions_at_once_as_far_as_a_batch_goes(
+    planted, batch_size, expected
+):
     reads = []
 
     class Counting(ScanReader):
@@ -237,16 +243,17 @@ def test_a_scan_is_read_once_for_all_its_questions_and_wordings(planted):
             reads.append((len(fmri), len(questions)))
             return super().ask(fmri, roi_mask, questions)
 
-    scorer = Scorer(Counting(), planted, N_TIMES, batch_size=4)
+    scorer = Scorer(Counting(), planted, N_TIMES, batch_size=batch_size)
     rows = np.arange(6)
     asked = [Asked(rows, [f"question {i}"] * 6, ("Male", "Female")) for i in range(3)]
     scorer.read(asked)
-    assert reads == [(4, 3), (2, 3)]
+    assert reads == expected
+    assert max(scans * questions for scans, questions in reads) <= batch_size
     for one in asked:
         found = scorer.probabilities(one.rows, one.prompts, one.candidates)
         fresh = Scorer(ScanReader(), planted, N_TIMES)
         np.testing.assert_allclose(found, fresh.probabilities(rows, one.prompts, one.candidates))
-    assert len(reads) == 2
+    assert len(reads) == len(expected)
 
 
 def test_kept_scores_are_those_of_the_rule_in_force(tmp_path, planted, monkeypatch):

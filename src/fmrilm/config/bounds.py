@@ -8,6 +8,7 @@ from typing import Any
 from fmrilm.errors import InputError
 
 MANY = 2**31 - 1
+MOST_CODES = 2**20
 _SHARE = (0.0, 1.0)
 _BELOW_ONE = (0.0, 0.999_999)
 _WEIGHT = (0.0, 1e6)
@@ -24,7 +25,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.vq_model.dec_layer": (0, 256),
     "model.vq_model.drop_path": _BELOW_ONE,
     "model.vq_model.dropout": _BELOW_ONE,
-    "model.vq_model.codebook_size": (1, 2**20),  # 1: a file of the original without codes
+    "model.vq_model.codebook_size": (1, MOST_CODES),  # 1: a file of the original without codes
     "model.vq_model.code_dim": (1, 16_384),
     "model.vq_model.decay": _BELOW_ONE,
     "model.vq_model.beta": _WEIGHT,
@@ -76,6 +77,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "align.text2fmri_weight": _WEIGHT,
     "align.mask_ratio": (_TINY, 1.0),
     "align.max_text_length": (1, 1_000_000),
+    "data.cache_gb": (_TINY, 1e6),
     "instruct.fewshot_samples": (0, MANY),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fmrilm.config.bounds import BOUNDS, check_bounds
+from fmrilm.config.bounds import BOUNDS, MOST_CODES, check_bounds
 from fmrilm.errors import InputError
 from fmrilm.readers import check_name
 from fmrilm.registry import suggest
@@ -17,6 +17,13 @@ def check_config(config: Any) -> None:
     vq, lm = config.model.vq_model, config.model.lm
     if len(vq.fsq_levels) > 16 or max(vq.fsq_levels, default=0) > 1024:
         raise InputError(f"fsq_levels {vq.fsq_levels}: give at most 16 numbers of at most 1024")
+    codes = math.prod(vq.fsq_levels) ** vq.num_quantizers
+    if vq.quantizer == "rfsq" and codes > MOST_CODES:
+        raise InputError(
+            f"rfsq with fsq_levels {vq.fsq_levels} and num_quantizers {vq.num_quantizers} has "
+            f"{codes:,} codes, at most {MOST_CODES:,} can be told apart by a language model: give "
+            "fewer levels, as model.vq_model.fsq_levels=[4,4,3]"
+        )
     if config.instruct.fewshot_samples == 0:
         raise InputError(
             "instruct.fewshot_samples=0 trains nothing: for zero-shot answers ask the run itself, "

@@ -170,6 +170,7 @@ class DataConfig:
     desc_type: list[str] = field(default_factory=lambda: ["fc"])  # descriptor families
     length: str = "clip"  # clip | random_clip: longer scans; pad: and shorter ones are masked
     cache: bool = True  # keep the series in memory
+    cache_gb: float = 8.0  # most of it, 10^9 bytes in each process; what was used last stays
     # where our files on folders go that are not ours to write to; None: cohorts/ beside the run
     state_dir: str | None = None
 

@@ -88,6 +88,7 @@ class Scorer:
     num_timestamp : int
         Time points the model reads; longer scans are clipped to their start.
     batch_size : int
+        Questions in memory at a time: scans times questions about each.
     log : ScoreLog, optional
         Where answers are kept in case the evaluation is interrupted.
     length : str
@@ -215,10 +216,13 @@ class Scorer:
         advance(seen - sum(len(of_scan) for of_scan in wanted.values()))
         alike: dict[Hashable, list[list[_Wanted]]] = {}  # scans of which the same is asked
         for of_scan in wanted.values():
-            alike.setdefault(tuple((w.candidates, w.how) for w in of_scan), []).append(of_scan)
+            for start in range(0, len(of_scan), self.batch_size):
+                part = of_scan[start : start + self.batch_size]
+                alike.setdefault(tuple((w.candidates, w.how) for w in part), []).append(part)
         for scans in alike.values():
-            for start in range(0, len(scans), self.batch_size):
-                self._read_batch(scans[start : start + self.batch_size], kind, advance)
+            count = max(1, self.batch_size // len(scans[0]))  # a prefix cache for every question
+            for start in range(0, len(scans), count):
+                self._read_batch(scans[start : start + count], kind, advance)
         return keys
 
     def _read_batch(self, scans: list[list[_Wanted]], kind: str, advance: Advance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from torch.utils.data import Dataset
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.cohort.reader import ScanReader
 from fmrilm.errors import InputError
+
+
+def _bytes(pair: tuple[Tensor, Tensor]) -> int:
+    return sum(part.nbytes for part in pair)
 
 
 class ScanDataset(Dataset):
@@ -28,8 +33,8 @@ class ScanDataset(Dataset):
     length : str
         ``clip`` keeps the first time points, ``random_clip`` a random stretch; ``pad``: like
         ``clip``, and shorter scans are filled up with masked zeros.
-    cache : bool
-        Keep scaled scans in memory.
+    cache_gb : float
+        Keep scaled scans in memory, 10^9 bytes at most: those that were read last. 0: none.
 
     Raises
     ------
@@ -44,7 +49,7 @@ class ScanDataset(Dataset):
         rows: Sequence[tuple[int, int]],
         num_timestamp: int,
         length: str = "clip",
-        cache: bool = True,
+        cache_gb: float = 8.0,
     ) -> None:
         if not rows:
             raise InputError("no scans are left: check the splits and the label columns")
@@ -52,19 +57,23 @@ class ScanDataset(Dataset):
         self.num_timestamp, self.length = num_timestamp, length
         self._readers = [ScanReader(cohort, num_timestamp, length) for cohort in self.cohorts]
         self._offsets = np.cumsum([0, *map(len, self.cohorts)]).tolist()
-        self._cache: dict[tuple[int, int], tuple[Tensor, Tensor]] | None = {} if cache else None
+        self._cache: OrderedDict[tuple[int, int], tuple[Tensor, Tensor]] = OrderedDict()
+        self._room = int(cache_gb * 1e9)  # bytes
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def scan(self, row: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return one whole scaled scan (R, T) and its mask: (R,), or (R, T) if time is masked."""
-        if self._cache is not None and row in self._cache:
+        if row in self._cache:
+            self._cache.move_to_end(row)
             return self._cache[row]
         reader = self._readers[row[0]]
         pair = reader.pad(*reader.whole(row[1]), reader.kept(row[1]))
-        if self._cache is not None:
-            self._cache[row] = pair
+        self._room -= _bytes(pair)
+        self._cache[row] = pair
+        while self._room < 0:  # what was read longest ago leaves first
+            self._room += _bytes(self._cache.popitem(last=False)[1])
         return pair
 
     def __getitem__(self, position: int) -> dict[str, Any]:

@@ -21,7 +21,13 @@ POOL = 16  # batches that are sorted by length together
 def make_dataset(config: Config, cohorts: Sequence[Cohort], rows: list) -> ScanDataset:
     """Return a dataset of the given (cohort, scan) rows."""
     data = config.data
-    return ScanDataset(cohorts, rows, config.model.vq_model.num_timestamp, data.length, data.cache)
+    return ScanDataset(
+        cohorts,
+        rows,
+        config.model.vq_model.num_timestamp,
+        data.length,
+        data.cache_gb if data.cache else 0.0,
+    )
 
 
 def split_rows(cohorts: Sequence[Cohort], split: str) -> list[tuple[int, int]]:
