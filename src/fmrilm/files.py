@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 SEAL = "seal.json"  # what the files of a folder hashed to when they were written
 LOCK = ".fmrilm-lock.json"  # see fmrilm.locks
-PROCESSOR, ATLAS, DRIFT = "processor.json", "atlas.tsv", "drift.npz"  # files of a processor
+# files of a processor
+PROCESSOR, ATLAS, DRIFT, NORMS = "processor.json", "atlas.tsv", "drift.npz", "norms.npz"
 CARD = "README.md"  # what a model is, for people
-COMPANIONS = (PROCESSOR, ATLAS, DRIFT, CARD)  # lie beside a model's own files
+COMPANIONS = (PROCESSOR, ATLAS, DRIFT, NORMS, CARD)  # lie beside a model's own files
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -110,6 +110,34 @@ def test_a_free_question_is_answered_and_marked_as_never_evaluated(place, pipeli
     assert "".join(pieces).strip() == answer.text
 
 
+def test_a_scan_is_described_from_its_own_measures(place, pipeline):
+    """The text is true of the scan, and the one that `describe` has for the cohort's scan."""
+    cohort = Cohort(place / "cohort")
+    row = cohort.store.subjects.index("sub-03")
+    of_image = pipeline.processor.describe(pipeline.processor.read(image(place, "sub-03")))
+    assert of_image.check(of_image.text)
+    assert {claim.verdict for claim in of_image.check(of_image.text)} == {"supported"}
+    assert pipeline(image(place, "sub-03")).description == of_image.text
+    table = pd.read_csv(place / "cohort/descriptors_rewritten/fc_descriptors.csv")
+    told = table.set_index("subject_id").loc["sub-03"]
+    assert of_image.measures["fc_within"] == pytest.approx(told["fc_within"], abs=1e-5)
+    assert of_image.measures["fc_within_z"] == pytest.approx(told["fc_within_z"], abs=1e-3)
+    other = pipeline.processor.describe(pipeline.processor.sample(cohort, (row + 1) % 40))
+    assert {"contradicted"} <= {claim.verdict for claim in other.check(of_image.text)}
+
+
+def test_claims_of_a_free_answer_are_checked_against_the_scan(place, monkeypatch):
+    pipeline = FMRIPipeline(place / "run")
+    text = pipeline.processor.describe(pipeline.processor.read(image(place, "sub-03"))).text
+    first = text.split(". ")[0] + "."
+    wrong = "Mean within-network connectivity is markedly higher (z = 9.00)."
+    for said, verdict in ((first, "supported"), (wrong, "contradicted")):
+        monkeypatch.setattr(pipeline.model, "generate", lambda *_, said=said, **__: [said])
+        (answer,) = pipeline(image(place, "sub-03"), "What stands out?").answers
+        assert verdict in {claim.verdict for claim in answer.claims}
+    assert "contradicted" in json.dumps(pipeline(image(place, "sub-03"), "Why?").to_dict())
+
+
 def test_generate_takes_what_the_processor_makes(place, pipeline):
     processor = FMRIProcessor.from_pretrained(place / "run")
     scan = processor.read(image(place, "sub-03"))

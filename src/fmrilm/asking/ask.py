@@ -93,6 +93,9 @@ def _show(pipeline: FMRIPipeline, scan: ReadyScan, question: str | None) -> None
         say(f"  {about.drift.text}", "yellow" if about.drift.is_unlike else "")
     if about.synthetic:
         say("  the model was trained on SYNTHETIC scans: its answers say nothing about people", "")
+    if about.description is not None:
+        say("\nMeasured in this scan (not the model's words)", f"{style} bold".strip())
+        say(f"  {about.description}")
     streamed: list[str] = []
 
     def stream(piece: str) -> None:
@@ -105,6 +108,8 @@ def _show(pipeline: FMRIPipeline, scan: ReadyScan, question: str | None) -> None
     for answer in pipeline.answers(scan, question, stream):
         if streamed:
             say("")
+            for line in _claim_lines(answer):
+                say(f"  {line}")
         else:
             say(f"\n{answer.question}", f"{style} bold".strip())
             for line in _lines(answer):
@@ -122,3 +127,13 @@ def _lines(answer: Answer) -> list[str]:
         bar = "█" * round(BAR * share)
         lines.append(f"{name:<{width}} {share:6.1%} {bar}")
     return lines
+
+
+def _claim_lines(answer: Answer) -> list[str]:
+    """What a free answer claims of the scan, each claim with its verdict."""
+    if not answer.claims:
+        return ["nothing in it can be checked against the scan's connectivity"]
+    return [
+        f"{claim.verdict}: {claim.text}" + (f" ({', '.join(claim.wrong)})" if claim.wrong else "")
+        for claim in answer.claims
+    ]

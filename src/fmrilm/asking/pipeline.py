@@ -7,7 +7,7 @@ the scan, the same scoring of whole answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fmrilm.cohort.told import Teller
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import Run, open_run
 from fmrilm.processing.drift import Drift
+from fmrilm.processing.norms import CheckedClaim
 from fmrilm.processing.processor import FMRIProcessor
 from fmrilm.processing.recipes import ReadyScan
 from fmrilm.registry import suggest
@@ -50,6 +51,9 @@ class Answer:
         A number, with its 90% prediction interval where the run was evaluated.
     worth : str
         The run's held-out result for this question, in one line.
+    claims : list of CheckedClaim
+        What a free answer claims of the scan's connectivity, and whether its own measures support
+        it; empty for tasks.
     """
 
     question: str
@@ -60,6 +64,7 @@ class Answer:
     low: float | None = None
     high: float | None = None
     worth: str = NEVER
+    claims: list[CheckedClaim] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Reply:
     answers : list of Answer
     synthetic : bool
         Whether the model was trained on synthetic scans.
+    description : str or None
+        What the scan's own measures say of it, not the model; None where the model has no norms.
     """
 
     scan: str
@@ -86,6 +93,7 @@ class Reply:
     drift: Drift | None
     answers: list[Answer]
     synthetic: bool
+    description: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -217,14 +225,16 @@ class FMRIPipeline:
         asked = {q: t for t in known.values() for q in t.questions} | known
         task = asked.get(question.strip())
         if task is None:
-            return [self._free(inputs, question, on_text)]
+            return [self._free(ready, inputs, question, on_text)]
         return [self._task(ready, inputs, task)]
 
     def about(self, scan: ReadyScan) -> Reply:
         """What is to be said of a scan before anything is asked: notes and drift."""
         recipe = self.processor.recipes.get(scan.cohort, self.recipe)
         drift = self.processor.unlike(scan)
-        return Reply(scan.name, scan.cohort, scan.notes, drift, [], recipe.synthetic)
+        own = self.processor.describe(scan)
+        text = None if own is None else own.text
+        return Reply(scan.name, scan.cohort, scan.notes, drift, [], recipe.synthetic, text)
 
     def _ready(self, scan: Any) -> ReadyScan:
         if isinstance(scan, ReadyScan):
@@ -286,7 +296,11 @@ class FMRIPipeline:
         return Answer(question, task.name, text, dict(pairs), worth=worth.text)
 
     def _free(
-        self, inputs: dict[str, Any], question: str, on_text: Callable[[str], None] | None
+        self,
+        ready: ReadyScan,
+        inputs: dict[str, Any],
+        question: str,
+        on_text: Callable[[str], None] | None,
     ) -> Answer:
         from fmrilm.lm.text import with_scan
 
@@ -297,4 +311,6 @@ class FMRIPipeline:
         (text,) = self.model.generate(
             inputs["fmri"], inputs["roi_mask"], [with_scan(question)], LONGEST, on_text=tell
         )
-        return Answer(question, None, text, {})
+        own = self.processor.describe(ready)
+        claims = [] if own is None else own.check(text)
+        return Answer(question, None, text, {}, claims=claims)

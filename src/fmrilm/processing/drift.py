@@ -185,25 +185,37 @@ class DriftMeter:
 
 def fit_drift(cohorts: Sequence[Cohort]) -> DriftMeter | None:
     """The meter of the training scans of all cohorts, or of an even part of them."""
-    rows = [(cohort, int(index)) for cohort in cohorts for index in cohort.indices("train")]
-    step = max(1, len(rows) // MOST)
-    chosen = rows[::step][:MOST]
-    if len(chosen) < FEWEST:
+    chosen = training_rows(cohorts)
+    if not chosen:
         return None
-
     fds = [
         float(cohort.table.iloc[index]["mean_fd"]) if "mean_fd" in cohort.table else np.nan
         for cohort, index in chosen
     ]
     t_r = float(cohorts[0].store.t_r or cohorts[0].info.t_r)
-    return DriftMeter().fit(_Scans(chosen), t_r, np.array(fds))
+    return DriftMeter().fit(TrainingScans(chosen), t_r, np.array(fds))
 
 
-class _Scans(Sequence[np.ndarray]):
-    """Scans of several cohorts, each read when it is asked for."""
+def training_rows(cohorts: Sequence[Cohort]) -> list[tuple[Cohort, int]]:
+    """Training scans of all cohorts, or an even part of them; none if there are too few."""
+    rows = [(cohort, int(index)) for cohort in cohorts for index in cohort.indices("train")]
+    chosen = rows[:: max(1, len(rows) // MOST)][:MOST]
+    return chosen if len(chosen) >= FEWEST else []
 
-    def __init__(self, rows: Sequence[tuple[Cohort, int]]) -> None:
+
+class TrainingScans(Sequence[np.ndarray]):
+    """Scans of several cohorts, each read when it is asked for; absent regions are NaN.
+
+    Parameters
+    ----------
+    rows : sequence of (Cohort, int)
+    points : int, optional
+        Time points from the start; censored ones are masked. None: all, none masked.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Cohort, int]], points: int | None = None) -> None:
         self._rows = rows
+        self._points = points
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -211,7 +223,18 @@ class _Scans(Sequence[np.ndarray]):
     def __getitem__(self, item: Any) -> Any:
         cohort, index = self._rows[item]
         series, usable = cohort.store.read(index)
-        return np.where(usable[:, None], series, np.nan)
+        series = np.where(usable[:, None], series, np.nan)
+        if self._points is None:
+            return series
+        series, censored = series[:, : self._points], cohort.censored(index)[: self._points]
+        return without_censored(series, censored)
+
+
+def without_censored(series: np.ndarray, censored: np.ndarray) -> np.ndarray:
+    """A series (R, T) whose censored time points (T,) are masked, if there are any."""
+    if not censored.any():
+        return series
+    return np.ma.masked_array(series, np.broadcast_to(censored, series.shape))
 
 
 def _correlation(series: np.ndarray) -> np.ndarray:

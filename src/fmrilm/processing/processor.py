@@ -2,7 +2,8 @@
 
 It holds all that a scan needs on another machine: the regions and their order, repetition time,
 length, scaling and preparation of every training cohort, and how far a scan may lie from the
-training scans. It is saved beside the weights (``processor.json``, ``atlas.tsv``, ``drift.npz``).
+training scans. It is saved beside the weights (``processor.json``, ``atlas.tsv``,
+``drift.npz``, ``norms.npz``).
 
 Tensor letters: B scans, R regions, T raw time points, N ``num_timestamp``, L text tokens.
 """
@@ -29,13 +30,8 @@ from fmrilm.files import ATLAS, DRIFT, PROCESSOR
 from fmrilm.preparation.scan import PrepareSettings, load_settings, prepare_scan
 from fmrilm.preparation.sources.read import IMAGES
 from fmrilm.processing.drift import Drift, DriftMeter, fit_drift
-from fmrilm.processing.recipes import (
-    ReadyScan,
-    ScanRecipe,
-    recipe_of,
-    scan_file,
-    what_was_done,
-)
+from fmrilm.processing.norms import ConnectivityNorms, OwnDescription, fit_norms
+from fmrilm.processing.recipes import ReadyScan, ScanRecipe, recipe_of, scan_file, what_was_done
 from fmrilm.readers import check_types, read_json, reading
 from fmrilm.registry import suggest
 from fmrilm.signals.resample import TooShortError
@@ -60,7 +56,7 @@ class FMRIProcessor:
         By the name of the training cohort.
     length : str
         ``pad``: shorter scans are padded; else they are refused.
-    drift : DriftMeter, optional
+    drift, norms : DriftMeter, ConnectivityNorms, optional
     folder : path, optional
         Of the model, for its text tokenizer.
 
@@ -79,6 +75,7 @@ class FMRIProcessor:
         recipes: Mapping[str, ScanRecipe],
         length: str = "clip",
         drift: DriftMeter | None = None,
+        norms: ConnectivityNorms | None = None,
         folder: Path | None = None,
     ) -> None:
         if not recipes:
@@ -88,6 +85,7 @@ class FMRIProcessor:
         self.recipes = dict(recipes)
         self.length = length
         self.drift = drift
+        self.norms = norms
         self.folder = folder
         self._text: Any = None
 
@@ -95,14 +93,14 @@ class FMRIProcessor:
 
     @classmethod
     def from_cohorts(cls, cohorts: Sequence[Cohort], config: Config) -> FMRIProcessor:
-        """The processor of a training on these cohorts; the drift meter reads training scans."""
-        meter = fit_drift(cohorts)
+        """The processor of a training on these cohorts; drift meter and norms read its scans."""
         recipes = {cohort.name: recipe_of(cohort) for cohort in cohorts}
         size = config.model.vq_model.num_timestamp
-        return cls(cohorts[0].atlas, size, recipes, config.data.length, meter)
+        meter, norms = fit_drift(cohorts), fit_norms(cohorts, size)
+        return cls(cohorts[0].atlas, size, recipes, config.data.length, meter, norms)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``processor.json``, ``atlas.tsv`` and ``drift.npz``."""
+        """Write ``processor.json``, ``atlas.tsv``, ``drift.npz`` and ``norms.npz``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -116,6 +114,8 @@ class FMRIProcessor:
         self.atlas.to_tsv(folder / ATLAS)
         if self.drift is not None:
             self.drift.save(folder / DRIFT)
+        if self.norms is not None:
+            self.norms.save(folder)
 
     @classmethod
     def from_pretrained(cls, place: str | Path, **hub: Any) -> FMRIProcessor:
@@ -146,15 +146,11 @@ class FMRIProcessor:
         kinds = {"atlas": str, "num_timestamp": int, "length": str, "recipes": dict}
         check_types(content, kinds, path, _REMEDY)
         with reading(path, _REMEDY):
-            known = {item.name for item in dataclasses.fields(ScanRecipe)}
-            recipes = {
-                name: ScanRecipe(**{key: recipe[key] for key in recipe if key in known})
-                for name, recipe in content["recipes"].items()
-            }
-        drift = DriftMeter.load(folder / DRIFT) if (folder / DRIFT).is_file() else None
+            recipes = {name: ScanRecipe.of(saved) for name, saved in content["recipes"].items()}
         atlas = Atlas.read(folder / ATLAS, content["atlas"])
-        size = content["num_timestamp"]
-        return cls(atlas, size, recipes, content["length"], drift, folder)
+        drift = DriftMeter.load(folder / DRIFT) if (folder / DRIFT).is_file() else None
+        made = drift, ConnectivityNorms.load(folder, atlas)
+        return cls(atlas, content["num_timestamp"], recipes, content["length"], *made, folder)
 
     def push_to_hub(self, repo_id: str, **hub: Any) -> str:
         """Upload the processor alone; ``FMRILM.push_to_hub`` takes it along with the model.
@@ -326,6 +322,13 @@ class FMRIProcessor:
             return None
         return self.drift.compare(scan.series[:, : self.num_timestamp], scan.displacement)
 
+    def describe(self, scan: ReadyScan) -> OwnDescription | None:
+        """What a scan's own measures say of it; None where the model has no norms."""
+        if self.norms is None:
+            return None
+        size = self.num_timestamp
+        return self.norms.describe(scan.series[:, :size], scan.censored[:size])
+
     # As transformers calls a processor -----------------------------------------------------------
 
     def __call__(
@@ -367,9 +370,8 @@ class FMRIProcessor:
             asked = [text] * count if isinstance(text, str) else list(text)
             if scans and len(asked) != count:
                 raise InputError(f"{len(asked)} questions for {count} scans: give one for each")
-            encoder = self.text
             prompts = [with_scan(one) if scans else one for one in asked]
-            inputs |= encoder.batch([encoder.prompt_ids(prompt) for prompt in prompts])
+            inputs |= self.text.batch([self.text.prompt_ids(prompt) for prompt in prompts])
         return inputs
 
     def _any(self, given: Any, cohort: str | None, site: str | None) -> ReadyScan:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from fmrilm.cohort.cohort import Cohort
-from fmrilm.files import ATLAS, DRIFT, PROCESSOR
+from fmrilm.files import ATLAS, DRIFT, NORMS, PROCESSOR
 from fmrilm.preparation.scan import PrepareSettings
 from fmrilm.preparation.sources.bids_names import BidsName
 from fmrilm.preparation.sources.read import ScanFile
@@ -33,6 +33,12 @@ class ScanRecipe:
     preparation: dict[str, Any] = field(default_factory=dict)  # settings of `fmrilm prepare`
     targets: list[str] = field(default_factory=list)
     synthetic: bool = False
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> ScanRecipe:
+        """The recipe that was saved as a dict, by this version or another."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: saved[key] for key in saved if key in known})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -70,6 +76,15 @@ class ReadyScan:
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     origin: tuple[Cohort, int] | None = None
+
+    @property
+    def censored(self) -> np.ndarray:
+        """Time points of ``series`` that are interpolated over censored volumes, (T,)."""
+        points = self.series.shape[1]
+        if self.roi_mask.ndim == 1:
+            return np.zeros(points, bool)
+        hidden = ~self.roi_mask.any(0).numpy()[:points]  # the model may read fewer than there are
+        return np.pad(hidden, (0, points - len(hidden)))
 
     @property
     def displacement(self) -> float:
@@ -121,6 +136,6 @@ def what_was_done(facts: Mapping[str, Any]) -> str:
 
 def copy_processor(source: Path, target: Path) -> None:
     """Copy the files of a processor from one model folder to another."""
-    for name in (PROCESSOR, ATLAS, DRIFT):
+    for name in (PROCESSOR, ATLAS, DRIFT, NORMS):
         if (source / name).is_file():
             shutil.copy(source / name, target / name)

@@ -148,6 +148,7 @@ class Studio:
             "notes": notes,
             "synthetic": about.synthetic,
             "drift": drift_view(about.drift),
+            "description": about.description,
         }
         held = HeldScan(run, ready, view, carpet(ready.series, atlas))
         job.progress(0.95, "ready")

@@ -179,3 +179,13 @@ def test_a_cohort_without_descriptors_is_refused_before_the_model_is_loaded(
 def test_a_tokenizer_run_describes_nothing(runs):
     with pytest.raises(InputError, match="answers no questions"):
         evaluate([str(runs["tokenizer"])], tasks="describe")
+
+
+@pytest.mark.parametrize("column", ["n_timepoints", "fc_within"])
+def test_a_table_without_a_column_is_refused(tmp_path, column):
+    folder = make_cohort(tmp_path / "toy")
+    describe(str(folder), types="fc")
+    path = folder / "descriptors_rewritten/fc_descriptors.csv"
+    pd.read_csv(path).drop(columns=column).to_csv(path, index=False)
+    with pytest.raises(InputError, match=f"has no column '{column}'"):
+        read_measured(Cohort(folder), ["fc"])

@@ -68,7 +68,7 @@ def read_measured(cohort: Cohort, types: list[str]) -> Measured:
         table = read_table(path)
         family = DESCRIPTORS[name](atlas.networks, t_r=cohort.store.t_r or 2.0, names=atlas.names)
         measures = family.measure_names()
-        missing = [column for column in measures if column not in table]
+        missing = [column for column in (*COUNTS, *measures) if column not in table]
         if missing:
             raise InputError(
                 f"{path} has no column {missing[0]!r}: run `fmrilm describe {cohort.folder} "

@@ -58,10 +58,18 @@ function turn(scan, answer) {
     scan.view.synthetic ? h("span", { class: "chip synthetic" }, "SYNTHETIC") : null,
     text,
     answer.low === null ? null : h("p", { class: "soft" }, "In brackets: its 90% prediction interval."),
+    answer.task ? null : claimsPart(answer.claims),
     shares.length ? h("ul", { class: "bars" }, shares.map(([name, share]) => bar(name, share, percent(share)))) : null,
     isUnlike ? h("p", { class: "notice" }, `Greyed: this scan is ${drift.text}.`) : null,
     h("p", { class: "worth" }, `What it is worth: ${answer.worth}`),
     answer.task ? originPart(scan, answer) : null);
+}
+
+// What a free answer claims of the scan's connectivity, beside what was measured in it.
+function claimsPart(claims) {
+  if (!claims.length) return h("p", { class: "soft" }, "Nothing in it can be checked against the scan's connectivity.");
+  return h("ul", { class: "claims" }, claims.map(({ text, verdict, wrong }) =>
+    h("li", { class: verdict }, h("strong", {}, `${verdict}: `), text, wrong.length ? ` (${wrong.join(", ")})` : "")));
 }
 
 function originPart(scan, answer) {
