@@ -1,8 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
 from fmrilm.stats.classification import weighted_auc
+from fmrilm.stats.intervals import left_out_weights, subject_weights
+from fmrilm.stats.regression import spearman
 from fmrilm.stats.significance import (
     correlation_test,
     delong,
@@ -163,3 +167,18 @@ def test_delong_needs_no_table_of_all_pairs():
     rng = np.random.default_rng(4)
     labels, scores = np.resize([True, False], 200_000), rng.normal(size=(2, 200_000))
     assert delong(labels, *scores).p_value > 0.001  # all pairs would take 80 GB
+
+
+def test_memory_of_ranks_and_delong_grows_with_the_scans_not_with_their_square():
+    n = 40_000  # a table of n x n numbers has 12.8 GB
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, n)
+    first, second = labels + rng.normal(size=(2, n))
+    weights = next(subject_weights(np.arange(n), 8))
+    tracemalloc.start()
+    delong(labels, first, second)
+    spearman(labels, first, first, weights)
+    left_out_weights(np.arange(n))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6
