@@ -1,7 +1,9 @@
+import contextlib
 import json
 import math
 import os
 import signal
+import types
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fmrilm.config.schema import TrainConfig, load_config
 from fmrilm.errors import InputError
+from fmrilm.training import trainer
 from fmrilm.training.distributed import check_world, choose_precision
 from fmrilm.training.objective import Objective
 from fmrilm.training.trainer import learning_rate_factor, train
@@ -241,3 +244,37 @@ def test_tensorboard_shows_what_the_log_says(tmp_path):
         wanted = [row["loss"] for row in log(tmp_path) if row["split"] == split]
         found = [scalar.value for scalar in shown.Scalars(f"{split}/loss")]
         assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_losses_are_read_once_an_epoch_however_many_updates_it_has(monkeypatch, tmp_path):
+    reads = []
+    values = trainer._Means.values
+    monkeypatch.setattr(trainer._Means, "values", lambda self: reads.append(1) or values(self))
+    monkeypatch.setattr("fmrilm.training.progress.SECONDS", 1e9)
+    train(Regression(), loader(), config(gradient_accumulation_steps=2), tmp_path)
+    assert len(reads) == 1 + 6  # the first update's, and at the end of each of six epochs
+
+
+def test_validation_leaves_the_random_numbers_of_its_device_alone(monkeypatch):
+    forked = []
+
+    def fork(**options):
+        forked.append(options)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    accelerator = types.SimpleNamespace(device=torch.device("cuda:1"), num_processes=1)
+    trainer.validate(Regression(), [], accelerator)
+    assert forked == [{"devices": [torch.device("cuda:1")], "device_type": "cuda"}]
+
+
+def test_a_loss_that_is_no_number_stops_training_before_anything_is_kept(tmp_path):
+    class Diverging(Regression):
+        def forward(self, batch):
+            losses = super().forward(batch)
+            return {name: value * float("nan") for name, value in losses.items()}
+
+    with pytest.raises(InputError, match="the loss is nan in epoch 1: lower"):
+        train(Diverging(), loader(), config(), tmp_path)
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "checkpoints").exists()

@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -92,14 +91,15 @@ def train(
         (output_dir / LOG).unlink(missing_ok=True)
         shutil.rmtree(checkpoints, ignore_errors=True)
 
-    with training_progress(accelerator.is_main_process, config.epochs, len(train_loader)) as show:
+    updates = math.ceil(len(train_loader) / config.gradient_accumulation_steps)
+    with training_progress(accelerator.is_main_process, config.epochs, updates) as show:
         while state.epoch < config.epochs:
             started = time.perf_counter()
             train_loader.set_epoch(state.epoch)  # type: ignore[attr-defined]
             spread = network, optimizer, train_loader
             means = _train_epoch(accelerator, objective, spread, config, state, show)
+            rows = [("train", _finite(means.reduce(accelerator), state))]
             state.epoch += 1
-            rows = [("train", means.reduce(accelerator))]
             if val_loader is not None:
                 rows.append(("val", validate(network, val_loader, accelerator)))
             _log(accelerator, output_dir / LOG, rows, state, optimizer, started)
@@ -157,7 +157,6 @@ def _train_epoch(
             waits = nullcontext() if accelerator.sync_gradients else accelerator.no_sync(network)
             with waits:
                 losses = network(batch)
-                _check_finite(losses["loss"], state)
                 # accelerate and DeepSpeed divide by the steps; the shares have done so.
                 accelerator.backward(accelerator.gradient_accumulation_steps * shares(losses))
                 if accelerator.sync_gradients:
@@ -166,7 +165,7 @@ def _train_epoch(
                 optimizer.zero_grad()
             means.add(losses, len(batch["position"]))
         state.step += 1
-        show(state.epoch, means.values())
+        show(state.epoch, lambda: _finite(means.values(), state))
     return means
 
 
@@ -221,7 +220,9 @@ def validate(objective: nn.Module, loader: DataLoader, accelerator: Accelerator)
     means = _Means()
     # What a validation loss draws (masks, wordings) is the same every epoch, and leaves the
     # random numbers of training untouched.
-    with torch.random.fork_rng(devices=[]):
+    device = accelerator.device
+    own = {} if device.type == "cpu" else {"device_type": device.type}
+    with torch.random.fork_rng(devices=[device] if own else [], **own):
         torch.manual_seed(0)
         for batch in loader:
             means.add(objective(batch), len(batch["position"]))
@@ -257,21 +258,25 @@ class _Means:
     """Averages over scans, not over batches."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, float] = defaultdict(float)
+        self.sums: dict[str, Tensor] = {}  # stay on the device until they are read
         self.count = 0
 
     def add(self, losses: Mapping[str, Tensor], count: int) -> None:
         for name, value in losses.items():
-            self.sums[name] += float(value.detach()) * count
+            wide = torch.float32 if value.device.type == "mps" else torch.float64
+            share = value.detach().to(wide) * count
+            self.sums[name] = self.sums[name] + share if name in self.sums else share
         self.count += count
 
     def values(self) -> dict[str, float]:
-        return {name: total / max(self.count, 1) for name, total in self.sums.items()}
+        names = list(self.sums)
+        totals = torch.stack([self.sums[name] for name in names]).tolist() if names else []
+        return {n: total / max(self.count, 1) for n, total in zip(names, totals, strict=True)}
 
     def reduce(self, accelerator: Accelerator) -> dict[str, float]:
         names = sorted(self.sums)
         local = torch.tensor(
-            [self.sums[name] for name in names] + [self.count], dtype=torch.float64
+            [float(self.sums[name]) for name in names] + [self.count], dtype=torch.float64
         )
         if accelerator.num_processes > 1:
             local = accelerator.reduce(local.float().to(accelerator.device)).double().cpu()
@@ -288,12 +293,13 @@ def _parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[st
     ]
 
 
-def _check_finite(loss: Tensor, state: State) -> None:
-    if not torch.isfinite(loss):
+def _finite(losses: dict[str, float], state: State) -> dict[str, float]:
+    if not math.isfinite(losses["loss"]):
         raise InputError(
-            f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.lr or check the "
+            f"the loss is {losses['loss']} in epoch {state.epoch + 1}: lower train.lr or check the "
             "scaling of the cohort"
         )
+    return losses
 
 
 def _log(
