@@ -1,4 +1,8 @@
+import json
+import os
 import pickle
+import socket
+import time
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from fmrilm.cohort.cohort import Cohort
 from fmrilm.cohort.pack import pack
 from fmrilm.cohort.store import write_store
 from fmrilm.errors import InputError
+from fmrilm.files import LOCK
 
 
 def _cohort(folder, seed=0):
@@ -72,3 +77,18 @@ def test_scans_without_a_signal_are_named(tmp_path, capsys):
     (tmp_path / "participants.tsv").write_text(f"participant_id\n{rows}\n")
     pack(str(tmp_path), norm="none")
     assert "note: 2 of 20 scans have no region with a signal (s1, s2)" in capsys.readouterr().err
+
+
+def test_a_cohort_is_packed_by_one_process_at_a_time(tmp_path):
+    _cohort(tmp_path)
+    other = {"host": socket.gethostname(), "pid": os.getppid(), "started": time.time()}
+    (tmp_path / LOCK).write_text(json.dumps(other))
+    begun = tmp_path / "data_packed.partial" / "series.npy"
+    begun.parent.mkdir()
+    begun.write_bytes(b"what the other process has written")
+    with pytest.raises(InputError, match=f"written to by process {os.getppid()}"):
+        pack(str(tmp_path))
+    assert begun.read_bytes() == b"what the other process has written"
+    (tmp_path / LOCK).unlink()
+    assert (pack(str(tmp_path)) / "series.npy").is_file()
+    assert not (tmp_path / LOCK).exists()

@@ -12,6 +12,7 @@ import numpy as np
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.cohort.packed import PACK
 from fmrilm.hashing import state_of
+from fmrilm.locks import writing
 from fmrilm.progress import track
 
 
@@ -34,12 +35,22 @@ def pack(folder: str, *, norm: str | None = None, state: Path | None = None) -> 
     folder : Path
         The packed copy.
 
+    Raises
+    ------
+    InputError
+        If another process writes into the folder: two would write one copy.
+
     Examples
     --------
     fmrilm pack data/UKB
     """
     cohort = Cohort(folder, norm, packed=False, state=state)
     place = cohort.writable("a packed copy")
+    with writing(place):
+        return _pack(cohort, place)
+
+
+def _pack(cohort: Cohort, place: Path) -> Path:
     target, partial = place / PACK, place / f"{PACK}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
