@@ -1,9 +1,12 @@
+import itertools
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from evaluation_helpers import make_cohort
 from fmrilm.evaluation.questions import select
-from fmrilm.evaluation.scrutiny.fairness import fairness, warnings
+from fmrilm.evaluation.scrutiny.fairness import N_PERMUTATIONS, _deals, fairness, warnings
 from fmrilm.stats.classification import weighted_auc
 from fmrilm.tasks import TASKS
 
@@ -57,3 +60,23 @@ def test_the_share_of_chance_gaps_as_large_is_uniform_without_a_gap(question):
     ]
     assert 0.3 < np.mean(found) < 0.7
     assert np.mean(np.array(found) < 0.1) < 0.3
+
+
+def test_groups_of_forty_thousand_people_are_dealt_out_in_blocks():
+    masks = np.stack([np.arange(40_000) % 2 == group for group in (0, 1)]).astype(float)
+    tracemalloc.start()
+    every, blocks = _deals(masks, 0, 20)
+    counts = [len(block) for block in itertools.islice(blocks, 3)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not every
+    assert counts == [20, 20, 20]
+    assert peak < 50 * 2**20
+
+
+def test_what_is_dealt_does_not_depend_on_the_block_size():
+    masks = np.stack([np.arange(30) % 2 == group for group in (0, 1)]).astype(float)
+    few = np.concatenate(list(_deals(masks, 3, 7)[1]))
+    [whole] = _deals(masks, 3, 5000)[1]
+    np.testing.assert_array_equal(few, whole)
+    assert len(whole) == N_PERMUTATIONS

@@ -73,22 +73,19 @@ def per_person(member: Member, answers: Answers, task: Task) -> pd.DataFrame:
     result = member.result
     labels, subjects = _labels(result, task), result.predictions["subject_id"].to_numpy(dtype=str)
     [(scores, said)] = answers.repetitions()
-    people = np.unique(subjects)
-    weights = (subjects[None, :] == people[:, None]).astype(float)
+    people, counts = np.unique(subjects, return_counts=True)
+    of_people = np.split(np.argsort(subjects, kind="stable"), np.cumsum(counts)[:-1])
+    metric = member.result.style.primary_metric
     values = [
-        float(
-            result.style.primary_metric(
-                labels[w > 0], scores[w > 0], said[w > 0], np.ones((1, int(w.sum())))
-            )[0]
-        )
-        for w in weights
+        float(metric(labels[own], scores[own], said[own], np.ones((1, len(own))))[0])
+        for own in of_people
     ]
     return pd.DataFrame(
         {
             "seed": member.seed,
             "fold": member.fold.fold,
             "subject_id": people,
-            "n_scans": weights.sum(axis=1).astype(int),
+            "n_scans": counts,
             "score": values,
         }
     )

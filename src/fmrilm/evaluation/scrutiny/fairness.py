@@ -105,9 +105,9 @@ def _gap(
     _, first, owner = np.unique(question.subjects, return_index=True, return_inverse=True)
     chance: list[np.ndarray] = []
     rows = max(1, _CELLS // masks.size)
-    every, deals = _deals(masks[:, first], seed)
-    for start in range(0, len(deals), rows):
-        dealt = masks[:, first][:, deals[start : start + rows]][:, :, owner]  # (G, rows, n)
+    every, blocks = _deals(masks[:, first], seed, rows)
+    for deals in blocks:
+        dealt = masks[:, first][:, deals][:, :, owner]  # (G, rows, n)
         chance.append(gaps(dealt, np.ones((dealt.shape[1], 1))))
     by_chance = np.concatenate(chance)
     by_chance = by_chance[~np.isnan(by_chance)]
@@ -123,8 +123,11 @@ def _gap(
     }
 
 
-def _deals(of_person: np.ndarray, seed: int) -> tuple[bool, np.ndarray]:
+def _deals(of_person: np.ndarray, seed: int, rows: int) -> tuple[bool, Iterator[np.ndarray]]:
     """Return whether these are all ways to deal groups (G, people) out, and whose each person gets.
+
+    The latter in blocks of up to ``rows`` ways, (rows, people): of 40,000 people all would take
+    320 MB.
 
     A person whose scans are in several groups is dealt the group of the first one.
     """
@@ -134,10 +137,16 @@ def _deals(of_person: np.ndarray, seed: int) -> tuple[bool, np.ndarray]:
         ways //= math.factorial(int(count))
     if ways <= N_PERMUTATIONS:
         example = np.array([np.flatnonzero(kind.ravel() == k)[0] for k in range(len(counts))])
-        return True, example[np.array(list(_arrangements(counts.tolist())))]
+        whole = example[np.array(list(_arrangements(counts.tolist())))]
+        return True, (whole[start : start + rows] for start in range(0, len(whole), rows))
+    return False, _drawn(of_person.shape[1], seed, rows)
+
+
+def _drawn(people: int, seed: int, rows: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
-    people = of_person.shape[1]
-    return False, np.stack([rng.permutation(people) for _ in range(N_PERMUTATIONS)])
+    for start in range(0, N_PERMUTATIONS, rows):
+        count = min(rows, N_PERMUTATIONS - start)
+        yield np.stack([rng.permutation(people) for _ in range(count)])
 
 
 def _arrangements(counts: list[int]) -> Iterator[tuple[int, ...]]:
