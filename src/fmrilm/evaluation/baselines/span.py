@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_COMPONENTS = 1000  # kept exactly up to so many scans or features, beyond that the leading ones
-COLUMNS = 8192  # features that are standardised at a time
+CELLS = 2**23  # values that are standardised at a time, 32 MB in float32
 SKETCH_SEED = 0
 
 
@@ -38,7 +38,7 @@ class Span:
         width = features.shape[1]
         self.mean_ = np.zeros(width, np.float32)
         self.scale_ = np.full(width, np.inf, np.float32)  # a constant feature says nothing
-        for part in _parts(width):
+        for part in _parts(width, len(features)):
             values = features[:, part].astype(float)
             observed = ~np.isnan(values)
             counts = np.maximum(observed.sum(axis=0), 1)
@@ -73,7 +73,7 @@ class Span:
 
     def _product(self, known: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
         total = np.zeros((sum(map(len, known)), weights.shape[1]), np.float32)
-        for part in _parts(len(weights)):
+        for part in _parts(len(weights), len(total)):
             total += self._standardise(known, part) @ weights[part]
         return total
 
@@ -81,7 +81,7 @@ class Span:
         """Return an orthonormal basis (p, rank) of the span, by the scans' Gram matrix."""
         width, count = len(self.mean_), sum(map(len, known))
         gram = np.zeros((count, count))
-        for part in _parts(width):
+        for part in _parts(width, count):
             values = self._standardise(known, part)
             gram += values @ values.T
         squared, vectors = np.linalg.eigh(gram)
@@ -93,7 +93,7 @@ class Span:
         width = len(self.mean_)
         rng = np.random.default_rng(SKETCH_SEED)
         sketch = np.zeros((count, self.max_components), np.float32)
-        for part in _parts(width):
+        for part in _parts(width, count):
             values = self._standardise(known, part)
             shape = (values.shape[1], self.max_components)
             sketch += values @ rng.standard_normal(shape, dtype=np.float32)
@@ -103,7 +103,7 @@ class Span:
         kept = squared > squared.max() * 1e-6
         turned = (vectors[:, kept] / np.sqrt(squared[kept])).astype(np.float32)
         found = np.empty((width, turned.shape[1]), np.float32)
-        for part in _parts(width):
+        for part in _parts(width, count):
             found[part] = basis[part] @ turned
         return found
 
@@ -111,10 +111,12 @@ class Span:
         """Return sums of the scans, (p, k), with weights (n, k)."""
         weights = weights.astype(np.float32)
         found = np.empty((len(self.mean_), weights.shape[1]), np.float32)
-        for part in _parts(len(found)):
+        for part in _parts(len(found), len(weights)):
             found[part] = self._standardise(known, part).T @ weights
         return found
 
 
-def _parts(width: int) -> Iterator[slice]:
-    return (slice(start, start + COLUMNS) for start in range(0, width, COLUMNS))
+def _parts(width: int, count: int) -> Iterator[slice]:
+    """Yield slices of the features, narrower the more scans there are."""
+    columns = max(1, CELLS // max(count, 1))
+    return (slice(start, start + columns) for start in range(0, width, columns))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fmrilm.evaluation.baselines.room import room
+
 BATCH = 16  # matrices that are decomposed at a time
 MAX_REFERENCE = 200  # training scans that the reference is the mean of
 SMALLEST = 1e-6  # eigenvalue, so that a logarithm is finite
@@ -76,7 +78,7 @@ class TangentSpace:
         """Return the logarithms of whitened covariances, in the same shape."""
         n_rois = len(self.whitening_)
         upper = np.triu_indices(n_rois)
-        found = np.empty_like(covariances)
+        found = room(covariances.shape, covariances.dtype)
         for part in _batches(len(covariances)):
             white = self.whitening_ @ _square(covariances[part], n_rois) @ self.whitening_
             found[part] = _map(white, np.log)[:, upper[0], upper[1]]
