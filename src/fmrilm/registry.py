@@ -54,15 +54,14 @@ class Registry(Generic[T]):
         self._entries[name] = entry
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
+        if name not in self:
             known = sorted(self._entries)
-            raise InputError(
-                f"unknown {self.kind} {name!r}{suggest(name, known)}; known: {', '.join(known)}"
-            )
+            hint = suggest(str(name), known)
+            raise InputError(f"unknown {self.kind} {name!r}{hint}; known: {', '.join(known)}")
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries  # of a file it may be a list
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -123,3 +123,18 @@ def test_a_cohort_file_that_says_nothing_is_refused(tmp_path, content):
     (folder / "cohort.yaml").write_text(content)
     with pytest.raises(InputError, match=r"cohort\.yaml says nothing"):
         Cohort(folder)
+
+
+@pytest.mark.parametrize("name", ["[UKB]", "{UKB: 1}", "1", "null"])
+def test_a_name_that_is_no_text_is_refused(tmp_path, name):
+    folder = make_cohort(tmp_path / "toy")
+    (folder / "cohort.yaml").write_text(f"name: {name}\ntargets: [sex]\n")
+    with pytest.raises(InputError, match=r"cohort\.yaml: name is a"):
+        Cohort(folder)
+
+
+@pytest.mark.parametrize("name", [["UKB"], {}, None, 3])
+def test_what_is_no_text_is_in_no_registry(name):
+    assert name not in COHORTS
+    with pytest.raises(InputError, match="unknown cohort"):
+        COHORTS[name]
