@@ -185,6 +185,14 @@ def test_automatic_precision_is_one_the_processor_has():
     assert choose_precision("fp16") == "fp16"
 
 
+def test_automatic_precision_is_no_bf16_that_the_gpu_only_emulates(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert choose_precision("auto") == "no"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -8,11 +8,12 @@ from typing import Any
 from fmrilm.config.schema import Config, load_config
 from fmrilm.files import CARD, replacing
 from fmrilm.lineage.trained_on import read_trained_on
-from fmrilm.readers import read_json
+from fmrilm.readers import read_json, reading
 from fmrilm.run_record import read_lineage
 from fmrilm.stats.kinds import KINDS
 
 METRICS = "evaluation/metrics.json"  # in a run folder
+_REMEDY = "run `fmrilm evaluate` on the run again"
 SHOWN = {"model": "model", "control": "control", "baseline": "baseline"}
 LICENCES = {  # of language models; taken from their pages on the Hugging Face hub
     "gpt2": "mit",
@@ -56,11 +57,16 @@ def model_card(run: Path) -> str:
     """
     lineage, config = read_lineage(run), load_config([run / "config.yaml"])
     path = run / METRICS
-    results = read_json(path)["results"] if path.is_file() else []
+    name, question = run.resolve().name, "..."
+    with reading(path, _REMEDY):
+        results = read_json(path, _REMEDY)["results"] if path.is_file() else []
+        head, scores = _head(lineage, config, results, name), _scores(results)
+        if results and results[0].get("question"):
+            question = results[0]["question"]
     synthetic = [name for name, about in lineage["cohorts"].items() if about["synthetic"]]
     parts = [
-        _head(lineage, config, results, run.resolve().name),
-        f"# {run.resolve().name}",
+        head,
+        f"# {name}",
         "An fMRI language model (fMRI-LM, arXiv 2511.21760) trained with fmrilm: region-wise time "
         "series become tokens, a causal language model answers questions about them. For research; "
         "**not for clinical use**.",
@@ -71,10 +77,9 @@ def model_card(run: Path) -> str:
             "about people."
         )
     parts += ["## Model", _model(lineage, config), "## Training data", _data(run, lineage)]
-    parts += ["## Scores on held-out people", _scores(results)]
+    parts += ["## Scores on held-out people", scores]
     if lineage["stage"] != "tokenizer":
-        question = results[0]["question"] if results and results[0].get("question") else "..."
-        parts += ["## Use", _USE.format(name=run.resolve().name, question=question).strip()]
+        parts += ["## Use", _USE.format(name=name, question=question).strip()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -122,7 +122,7 @@ def choose_precision(asked: str | None) -> str:
     if asked != "auto":
         return asked
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     # Without the instructions for it, bf16 on a CPU is many times slower than float32.
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
 
