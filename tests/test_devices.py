@@ -52,6 +52,15 @@ def test_an_evaluation_says_in_which_precision_it_was_made(runs, tmp_path):
     assert content["made_from"]["settings"]["dtype"] == "bfloat16"
 
 
+def test_the_tokenizer_is_evaluated_where_it_is_asked_to_be(runs, tmp_path):
+    from fmrilm.evaluation.evaluate import evaluate
+
+    with pytest.raises(InputError, match="give auto, cpu or cuda"):
+        evaluate([str(runs["tokenizer"])], output=str(tmp_path), device="tpu9")
+    evaluate([str(runs["tokenizer"])], output=str(tmp_path), device="cpu")
+    assert (tmp_path / "tokenizer.json").is_file()
+
+
 def test_estimators_load_a_run_once_per_process(runs, monkeypatch):
     from sklearn.base import clone
 

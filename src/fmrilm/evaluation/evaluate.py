@@ -110,7 +110,7 @@ def _tokenizers(runs: list[Run], folders: list[Path], options: EvaluationOptions
     contents = []
     for run, folder in zip(runs, folders, strict=True):
         cohorts = open_cohorts(run, options.datasets)
-        results = evaluate_tokenizer(run, cohorts, options.scored_split, options.batch_size, folder)
+        results = evaluate_tokenizer(run, cohorts, options, folder)
         contents.append({"run": str(run.folder), "results": results})
     return {"runs": contents, "seeds": []}
 

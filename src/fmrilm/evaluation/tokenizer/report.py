@@ -11,6 +11,7 @@ import numpy as np
 
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.cohort.reader import ScanReader
+from fmrilm.evaluation.options import EvaluationOptions
 from fmrilm.evaluation.questions import site_of
 from fmrilm.evaluation.readings import note_reading
 from fmrilm.evaluation.runs import Run
@@ -31,7 +32,7 @@ TASK = "reconstruction"  # what a reading of the test people is noted as
 
 
 def evaluate_tokenizer(
-    run: Run, cohorts: list[Cohort], split: str, batch_size: int, folder: Path
+    run: Run, cohorts: list[Cohort], options: EvaluationOptions, folder: Path
 ) -> list[dict[str, Any]]:
     """Return, print and write (``tokenizer.json``) the health and fidelity of a tokenizer.
 
@@ -40,7 +41,8 @@ def evaluate_tokenizer(
     """
     from fmrilm.tokenizer.tokenizer import FMRITokenizer
 
-    tokenizer = FMRITokenizer.from_pretrained(run.folder / "model")
+    split, batch_size = options.scored_split, options.batch_size
+    tokenizer = FMRITokenizer.from_pretrained(run.folder / "model", device=options.device)
     config, length = tokenizer.config, run.config.data.length
     results = []
     for cohort in cohorts:
@@ -119,16 +121,17 @@ def code(tokenizer: Any, scans: Scans, batch_size: int) -> tuple[list[np.ndarray
     """Return the indices of every scan's usable tokens, and the decoded scans (n, R, T)."""
     import torch
 
+    device = tokenizer.device
     indices, coded = [], []
     with torch.inference_mode():
         for start in range(0, len(scans.series), batch_size):
             part = slice(start, start + batch_size)
-            fmri = torch.from_numpy(scans.series[part]).float()
-            mask = torch.from_numpy(scans.model_masks[part])
+            fmri = torch.from_numpy(scans.series[part]).float().to(device)
+            mask = torch.from_numpy(scans.model_masks[part]).to(device)
             tokens = tokenizer.tokenize(fmri, mask)
             usable = tokenizer.token_mask(mask)
-            indices += [one[kept].numpy() for one, kept in zip(tokens, usable, strict=True)]
-            coded.append(tokenizer.decode_indices(tokens, mask).numpy())
+            indices += [one[kept].cpu().numpy() for one, kept in zip(tokens, usable, strict=True)]
+            coded.append(tokenizer.decode_indices(tokens, mask).cpu().numpy())
     return indices, np.concatenate(coded)
 
 

@@ -71,9 +71,10 @@ def compare(
     with torch.inference_mode():
         for start in range(0, len(scans.series), batch_size):
             part = slice(start, start + batch_size)
-            mask = torch.from_numpy(scans.model_masks[part])
-            features = tokenizer.encode(torch.from_numpy(scans.series[part]).float(), mask)
-            pooled.append(heads.pool(features, tokenizer.token_mask(mask)))
+            mask = torch.from_numpy(scans.model_masks[part]).to(tokenizer.device)
+            fmri = torch.from_numpy(scans.series[part]).float().to(tokenizer.device)
+            features = tokenizer.encode(fmri, mask)
+            pooled.append(heads.pool(features.cpu(), tokenizer.token_mask(mask).cpu()))
         return heads.alignment.similarity(torch.cat(pooled), embedded).numpy()
 
 
