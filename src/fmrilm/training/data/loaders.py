@@ -95,7 +95,9 @@ def make_loader(
         shuffle=shuffle and sampler is None,
         sampler=sampler,
         collate_fn=collate,
+        # Started anew every epoch: workers that live on draw other crops once a run is resumed.
         num_workers=train.num_workers,
+        pin_memory=torch.cuda.is_available(),
         drop_last=shuffle and len(dataset) > train.batch_size,
     )
 
