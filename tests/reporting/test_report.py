@@ -252,3 +252,15 @@ def test_the_matrix_picture_is_a_png_of_its_size():
 
 def test_durations_are_words():
     assert [duration(s) for s in (5, 125, 3725)] == ["5 s", "2 min 05 s", "1 h 02 min"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seconds", float("nan")), ("epoch", None), ("loss", "two"), ("split", 3)]
+)
+def test_a_log_whose_numbers_are_none_is_one_sentence(tmp_path, planted, key, value):
+    run = _chain(tmp_path, planted)
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    rows[0][key] = value
+    (run / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match=r"log\.jsonl.*restore it"):
+        report([str(run)], output=str(tmp_path / "page.html"))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fmrilm.cohort.cohort import Cohort
+from fmrilm.errors import InputError
 from fmrilm.evaluation.results import EVALUATE_AGAIN, TaskResult, read_results
 from fmrilm.evaluation.runs import Run, find_parent, open_cohorts, open_run
 from fmrilm.files import check_seal
-from fmrilm.readers import read_file, read_json_lines, reading
+from fmrilm.readers import RESTORE, check_types, read_file, read_json_lines, reading
 
 NOT_LOSSES = ("epoch", "step", "split", "lr", "seconds")
 STAGE_TITLES = {
@@ -135,4 +137,11 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
 def _read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    return read_json_lines(path)
+    rows = read_json_lines(path)
+    for row in rows:
+        check_types(row, {"epoch": int, "split": str}, path)
+        check_types(row, dict.fromkeys(row.keys() - {"split"}, (int, float)), path)
+        counted = [key for key in NOT_LOSSES if key in row and key != "split"]
+        if not all(math.isfinite(row[key]) for key in counted):
+            raise InputError(f"{path}: {', '.join(counted)} are not all finite: {RESTORE}")
+    return rows
