@@ -92,12 +92,21 @@ def write_trained_on(folder: str | Path, cohorts: Sequence[Cohort]) -> None:
 
 
 def read_trained_on(folder: str | Path) -> pd.DataFrame | None:
-    """Return the scans a run has seen; None if the run does not say."""
+    """Return the scans a run has seen; None if the run does not say.
+
+    Raises
+    ------
+    InputError
+        If the table is damaged, or cut off behind its header.
+    """
     path = Path(folder) / TRAINED_ON_FILE
     if not path.is_file():
         return None
     needed = ("cohort", "participant_id", "session_id", "split")
-    return read_table(path, needed=needed, dtype=str, keep_default_na=False)
+    table = read_table(path, needed=needed, dtype=str, keep_default_na=False)
+    if table.empty:
+        raise InputError(f"{path} names no scan, but the run was trained: restore it")
+    return table
 
 
 def about_data(cohort: Cohort) -> dict[str, Any]:
