@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fmrilm.evaluation.baselines.baselines import fit_linear, project
-from fmrilm.evaluation.baselines.room import room
+from fmrilm.evaluation.baselines.storage import allocate
 
 LENGTH = 160  # time points
 KNOWN = 50  # scans of val, and as many that are asked about
@@ -47,14 +47,14 @@ def connectivity(count: int, n_rois: int, labels: np.ndarray, seed: int) -> np.n
     """Return upper triangles of correlations of noise with a planted effect, (count, edges)."""
     rng = np.random.default_rng(seed)
     upper = np.triu_indices(n_rois, k=1)
-    found = room((count, len(upper[0])), np.float32)
+    edges = allocate((count, len(upper[0])), np.float32)
     mixing = rng.standard_normal((n_rois, 8), dtype=np.float32)
     for index in range(count):
         series = mixing @ rng.standard_normal((8, LENGTH), dtype=np.float32)
         series += 3 * rng.standard_normal((n_rois, LENGTH), dtype=np.float32)
         series[:4] += labels[index] * rng.standard_normal(LENGTH, dtype=np.float32)
-        found[index] = np.corrcoef(series)[upper]
-    return found
+        edges[index] = np.corrcoef(series)[upper]
+    return edges
 
 
 def matmul_peak() -> float:

@@ -147,6 +147,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def has_bfloat16(device: torch.device | None = None) -> bool:
+    """Whether a GPU, None the current one, computes in bfloat16 itself: Ampere is the first to."""
+    # torch.cuda.is_bf16_supported counts emulation in
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def choose_dtype(
     name: str | torch.dtype | None = "auto", device: torch.device | None = None
 ) -> torch.dtype:
@@ -162,9 +168,7 @@ def choose_dtype(
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name in ("auto", None):
         on_gpu = device is not None and device.type == "cuda"
-        # is_bf16_supported counts emulation in: Ampere is the first to have it
-        has_bf16 = on_gpu and torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if has_bf16 else torch.float32
+        return torch.bfloat16 if on_gpu and has_bfloat16(device) else torch.float32
     if name not in known:
         raise InputError(f"dtype is {name!r}: give auto, {', '.join(known)}")
     return known[str(name)]

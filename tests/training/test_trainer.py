@@ -187,10 +187,11 @@ def test_automatic_precision_is_one_the_processor_has():
 
 def test_automatic_precision_is_no_bf16_that_the_gpu_only_emulates(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
-    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert choose_precision("auto") == "no"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert choose_precision("auto") == "bf16"
 
 
 @pytest.mark.parametrize(

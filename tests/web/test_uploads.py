@@ -56,7 +56,7 @@ def test_the_name_of_a_file_leads_nowhere(client, studio, tmp_path, name):
     last = events_of(client, answer)[-1]
     assert last["type"] == "done", last
     assert last["scan"]["scan"] == "uploaded scan"
-    assert "script>" not in str(last)
+    assert "script" not in str(last).replace("description", "")
     assert list(studio.uploads.folder.iterdir()) == []
     assert not {p for p in set(studio.uploads.folder.parent.iterdir()) - before if "evil" in p.name}
 

@@ -229,7 +229,7 @@ class FMRIPipeline:
         return [self._task(ready, inputs, task)]
 
     def about(self, scan: ReadyScan) -> Reply:
-        """What is to be said of a scan before anything is asked: notes and drift."""
+        """What is to be said of a scan before anything is asked: notes, drift, description."""
         recipe = self.processor.recipes.get(scan.cohort, self.recipe)
         drift = self.processor.unlike(scan)
         own = self.processor.describe(scan)

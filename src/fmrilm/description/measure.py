@@ -11,6 +11,7 @@ import pandas as pd
 
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.descriptors import COUNTS, Descriptor
+from fmrilm.descriptors.measures.scans import mask_censored
 from fmrilm.files import write_array, write_arrays
 from fmrilm.progress import track
 from fmrilm.readers import read_arrays, reading
@@ -43,8 +44,7 @@ class Scans(Sequence[np.ndarray]):
             return Scans(self.cohort, self.indices[item])
         series, usable = self.cohort.read(self.indices[item])
         series = np.where(usable[:, None], series, np.float32(np.nan))
-        censored = self.cohort.censored(self.indices[item])
-        return np.ma.array(series, mask=[censored] * len(series)) if censored.any() else series
+        return mask_censored(series, self.cohort.censored(self.indices[item]))
 
 
 _REMEDY = "delete it, it is made again"

@@ -220,7 +220,7 @@ class Scorer:
                 part = of_scan[start : start + self.batch_size]
                 alike.setdefault(tuple((w.candidates, w.how) for w in part), []).append(part)
         for scans in alike.values():
-            count = max(1, self.batch_size // len(scans[0]))  # a prefix cache for every question
+            count = self.batch_size // len(scans[0])  # a prefix cache for every question
             for start in range(0, len(scans), count):
                 self._read_batch(scans[start : start + count], kind, advance)
         return keys

@@ -19,7 +19,7 @@ import numpy as np
 
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.descriptors.connectivity import correlation
-from fmrilm.descriptors.measures.scans import usable_regions
+from fmrilm.descriptors.measures.scans import mask_censored, usable_regions
 from fmrilm.files import write_arrays
 from fmrilm.readers import read_arrays
 
@@ -227,14 +227,7 @@ class TrainingScans(Sequence[np.ndarray]):
         if self._points is None:
             return series
         series, censored = series[:, : self._points], cohort.censored(index)[: self._points]
-        return without_censored(series, censored)
-
-
-def without_censored(series: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """A series (R, T) whose censored time points (T,) are masked, if there are any."""
-    if not censored.any():
-        return series
-    return np.ma.masked_array(series, np.broadcast_to(censored, series.shape))
+        return mask_censored(series, censored)
 
 
 def _correlation(series: np.ndarray) -> np.ndarray:

@@ -16,10 +16,11 @@ import numpy as np
 from fmrilm.atlases.atlas import Atlas
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.descriptors.connectivity import Connectivity
+from fmrilm.descriptors.measures.scans import mask_censored
 from fmrilm.descriptors.text.verify import verify
 from fmrilm.errors import InputError
 from fmrilm.files import NORMS, write_arrays
-from fmrilm.processing.drift import TrainingScans, training_rows, without_censored
+from fmrilm.processing.drift import TrainingScans, training_rows
 from fmrilm.readers import read_arrays
 
 _NEEDED = ("mean_", "std_", "n_scans_")
@@ -37,13 +38,10 @@ class OwnDescription:
     measures : dict of str to float
         Mean Fisher z within and between networks, and ``<measure>_z``: standard deviations from
         the training scans.
-    n_scans : int
-        Training scans it was compared with.
     """
 
     text: str
     measures: dict[str, float]
-    n_scans: int
 
     def check(self, text: str) -> list[CheckedClaim]:
         """What this scan's measures say of the claims of any text about it."""
@@ -55,7 +53,17 @@ class OwnDescription:
 
 @dataclass(frozen=True)
 class CheckedClaim:
-    """A claim of a text: the clause, its verdict (:data:`SUPPORTED` ...), and what is wrong."""
+    """A claim of a text, compared with the measures of a scan; as plain values.
+
+    Attributes
+    ----------
+    text : str
+        The clause.
+    verdict : str
+        ``supported``, ``contradicted`` or ``unverifiable``.
+    wrong : list of str
+        The parts that do not fit: direction, strength, z, value, rank.
+    """
 
     text: str
     verdict: str
@@ -84,13 +92,13 @@ class ConnectivityNorms:
         censored : ndarray of bool, shape (n_timepoints,)
             Time points that are interpolated over censored volumes.
         """
-        measures = self.family.transform([without_censored(series, censored)])
+        measures = self.family.transform([mask_censored(series, censored)])
         (text,) = self.family.describe(measures)
         scores = self.family.z_scores(measures)
         names = self.family.measure_names()
         values = measures[names].iloc[0].to_dict() | scores.iloc[0].to_dict()
         known = {name: float(value) for name, value in values.items() if np.isfinite(value)}
-        return OwnDescription(text, known, int(self.family.n_scans_))
+        return OwnDescription(text, known)
 
     def save(self, folder: Path) -> None:
         """Write ``norms.npz``."""

@@ -2,8 +2,7 @@
 
 It holds all that a scan needs on another machine: the regions and their order, repetition time,
 length, scaling and preparation of every training cohort, and how far a scan may lie from the
-training scans. It is saved beside the weights (``processor.json``, ``atlas.tsv``,
-``drift.npz``, ``norms.npz``).
+training scans. It is saved beside the weights (:data:`fmrilm.files.COMPANIONS`).
 
 Tensor letters: B scans, R regions, T raw time points, N ``num_timestamp``, L text tokens.
 """
@@ -149,8 +148,9 @@ class FMRIProcessor:
             recipes = {name: ScanRecipe.of(saved) for name, saved in content["recipes"].items()}
         atlas = Atlas.read(folder / ATLAS, content["atlas"])
         drift = DriftMeter.load(folder / DRIFT) if (folder / DRIFT).is_file() else None
-        made = drift, ConnectivityNorms.load(folder, atlas)
-        return cls(atlas, content["num_timestamp"], recipes, content["length"], *made, folder)
+        norms = ConnectivityNorms.load(folder, atlas)
+        size, length = content["num_timestamp"], content["length"]
+        return cls(atlas, size, recipes, length, drift, norms, folder)
 
     def push_to_hub(self, repo_id: str, **hub: Any) -> str:
         """Upload the processor alone; ``FMRILM.push_to_hub`` takes it along with the model.

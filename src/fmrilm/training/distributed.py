@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fmrilm.config.schema import TrainConfig
 from fmrilm.errors import InputError
 from fmrilm.training.deepspeed import engine_settings
+from fmrilm.weights import has_bfloat16
 
 if TYPE_CHECKING:
     from fmrilm.training.objective import Objective
@@ -122,7 +123,7 @@ def choose_precision(asked: str | None) -> str:
     if asked != "auto":
         return asked
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if has_bfloat16() else "no"
     # Without the instructions for it, bf16 on a CPU is many times slower than float32.
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
 

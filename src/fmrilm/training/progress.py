@@ -15,7 +15,7 @@ SECONDS = 1.0  # between two readings of the losses: each one waits for the devi
 
 @contextmanager
 def training_progress(shown: bool, epochs: int, steps: int) -> Iterator[Show]:
-    """Give a function ``show(epoch, read_losses)`` to call after every update.
+    """Yield a function ``show(epoch, read_losses)`` to call after every update.
 
     On a terminal it moves a bar; into a file it writes one line per epoch. Losses are read once a
     second, and at the end of an epoch.

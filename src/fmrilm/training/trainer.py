@@ -221,8 +221,8 @@ def validate(objective: nn.Module, loader: DataLoader, accelerator: Accelerator)
     # What a validation loss draws (masks, wordings) is the same every epoch, and leaves the
     # random numbers of training untouched.
     device = accelerator.device
-    own = {} if device.type == "cpu" else {"device_type": device.type}
-    with torch.random.fork_rng(devices=[device] if own else [], **own):
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices=devices, device_type=device.type):
         torch.manual_seed(0)
         for batch in loader:
             means.add(objective(batch), len(batch["position"]))
@@ -264,20 +264,21 @@ class _Means:
     def add(self, losses: Mapping[str, Tensor], count: int) -> None:
         for name, value in losses.items():
             wide = torch.float32 if value.device.type == "mps" else torch.float64
-            share = value.detach().to(wide) * count
-            self.sums[name] = self.sums[name] + share if name in self.sums else share
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().to(wide) * count
         self.count += count
 
     def values(self) -> dict[str, float]:
-        names = list(self.sums)
-        totals = torch.stack([self.sums[name] for name in names]).tolist() if names else []
-        return {n: total / max(self.count, 1) for n, total in zip(names, totals, strict=True)}
+        return {name: total / max(self.count, 1) for name, total in self._totals().items()}
+
+    def _totals(self) -> dict[str, float]:
+        """Read all sums at once: this waits for the device."""
+        totals = torch.stack(list(self.sums.values())).tolist() if self.sums else []
+        return dict(zip(self.sums, totals, strict=True))
 
     def reduce(self, accelerator: Accelerator) -> dict[str, float]:
-        names = sorted(self.sums)
-        local = torch.tensor(
-            [float(self.sums[name]) for name in names] + [self.count], dtype=torch.float64
-        )
+        totals = self._totals()
+        names = sorted(totals)
+        local = torch.tensor([*(totals[name] for name in names), self.count], dtype=torch.float64)
         if accelerator.num_processes > 1:
             local = accelerator.reduce(local.float().to(accelerator.device)).double().cpu()
         return {name: float(local[i] / local[-1]) for i, name in enumerate(names)}

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 
 from fmrilm.evaluation.baselines import span as spans
-from fmrilm.evaluation.baselines.room import room
 from fmrilm.evaluation.baselines.span import Span
+from fmrilm.evaluation.baselines.storage import allocate
 
 
 def test_memory_for_the_span_does_not_grow_with_scans_times_features():
@@ -42,7 +42,7 @@ def test_at_500_scans_the_leading_components_answer_as_the_exact_span():
 
 
 def test_large_arrays_lie_in_a_file_and_small_ones_in_memory():
-    small, large = room((3, 4), np.float32), room((300, 4), np.float32, most=1000)
+    small, large = allocate((3, 4), np.float32), allocate((300, 4), np.float32, most=1000)
     assert small.base is None
     assert isinstance(large.base, np.memmap)
     large[:] = np.arange(4)

@@ -30,10 +30,10 @@ def _answers(count, seed=0):
 def test_each_person_has_the_score_of_their_own_scans():
     subjects = np.array([f"p{i}" for i in np.random.default_rng(1).integers(0, 9, 60)])
     labels, answers = np.resize([0, 1, 1], 60), _answers(60)
-    found = per_person(_member(subjects, labels, auc), answers, TASKS["sex"])
-    assert list(found["subject_id"]) == sorted(set(subjects))
+    table = per_person(_member(subjects, labels, auc), answers, TASKS["sex"])
+    assert list(table["subject_id"]) == sorted(set(subjects))
     [(scores, said)] = answers.repetitions()
-    for row in found.itertuples():
+    for row in table.itertuples():
         own = subjects == row.subject_id
         assert row.n_scans == own.sum()
         by_hand = auc(labels[own], scores[own], said[own], np.ones((1, own.sum())))[0]
@@ -46,8 +46,8 @@ def test_forty_thousand_scans_of_ten_thousand_people_take_little_memory():
     member = _member(subjects, labels, lambda labels, scores, said, w: np.array([w.sum()]))
     answers = _answers(40_000)
     tracemalloc.start()
-    found = per_person(member, answers, TASKS["sex"])
+    table = per_person(member, answers, TASKS["sex"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (found["score"] == 4).all()
+    assert (table["score"] == 4).all()
     assert peak < 100 * 2**20

@@ -29,6 +29,13 @@ def check_regions(series: np.ndarray, n_rois: int) -> np.ndarray:
     return series
 
 
+def mask_censored(series: np.ndarray, censored: np.ndarray) -> np.ndarray:
+    """A series (R, T) whose censored time points (T,) are masked, if there are any."""
+    if not censored.any():
+        return series
+    return np.ma.masked_array(series, np.broadcast_to(censored, series.shape))
+
+
 def split_censored(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The series as a plain array, and which time points are not masked, (n_timepoints,)."""
     if not isinstance(series, np.ma.MaskedArray):

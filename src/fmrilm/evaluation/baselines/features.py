@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fmrilm.cohort.reader import ScanReader
-from fmrilm.evaluation.baselines.room import room
+from fmrilm.evaluation.baselines.storage import allocate
 from fmrilm.evaluation.baselines.tangent import shrunk_covariance
 
 if TYPE_CHECKING:
@@ -101,6 +101,6 @@ def extract(
                 parts = (scan[:, seen], roi_mask)
             feature = FEATURES[name](*parts, length)
             if name not in found:
-                found[name] = room((len(rows), *feature.shape), feature.dtype)
+                found[name] = allocate((len(rows), *feature.shape), feature.dtype)
             found[name][index] = feature
     return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fmrilm.evaluation.baselines.room import room
+from fmrilm.evaluation.baselines.storage import allocate
 
 BATCH = 16  # matrices that are decomposed at a time
 MAX_REFERENCE = 200  # training scans that the reference is the mean of
@@ -78,11 +78,11 @@ class TangentSpace:
         """Return the logarithms of whitened covariances, in the same shape."""
         n_rois = len(self.whitening_)
         upper = np.triu_indices(n_rois)
-        found = room(covariances.shape, covariances.dtype)
+        logarithms = allocate(covariances.shape, covariances.dtype)
         for part in _batches(len(covariances)):
             white = self.whitening_ @ _square(covariances[part], n_rois) @ self.whitening_
-            found[part] = _map(white, np.log)[:, upper[0], upper[1]]
-        return found
+            logarithms[part] = _map(white, np.log)[:, upper[0], upper[1]]
+        return logarithms
 
 
 def _square(triangles: np.ndarray, n_rois: int) -> np.ndarray:

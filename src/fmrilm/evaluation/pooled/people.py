@@ -75,7 +75,7 @@ def per_person(member: Member, answers: Answers, task: Task) -> pd.DataFrame:
     [(scores, said)] = answers.repetitions()
     people, counts = np.unique(subjects, return_counts=True)
     of_people = np.split(np.argsort(subjects, kind="stable"), np.cumsum(counts)[:-1])
-    metric = member.result.style.primary_metric
+    metric = result.style.primary_metric
     values = [
         float(metric(labels[own], scores[own], said[own], np.ones((1, len(own))))[0])
         for own in of_people

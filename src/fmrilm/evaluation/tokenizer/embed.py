@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from fmrilm.errors import InputError
 from fmrilm.evaluation.runs import open_cohorts, open_run
 from fmrilm.evaluation.scoring import Scorer, check_shape
+from fmrilm.evaluation.tokenizer.fidelity import batches
 from fmrilm.files import write_array
 
 KINDS = ("features", "codes")
@@ -57,11 +58,7 @@ class ScanEmbedder(TransformerMixin, BaseEstimator):
             masks = np.ones(X.shape[:2], dtype=bool)
         rows = []
         with torch.inference_mode():
-            for start in range(0, len(X), self.batch_size):
-                part = slice(start, start + self.batch_size)
-                device = self.tokenizer_.device
-                fmri = torch.from_numpy(X[part]).float().to(device)
-                mask = torch.from_numpy(masks[part]).to(device)
+            for fmri, mask in batches(X, masks, self.batch_size, self.tokenizer_.device):
                 if self.kind == "codes":
                     rows.append(self.tokenizer_.tokenize(fmri, mask).cpu().numpy())
                 else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,18 @@ class Scans:
         for x, y, mask, seen in zip(self.series, coded, self.masks, measured, strict=True):
             used = mask if regions is None else mask & regions
             yield x[used][:, seen], y[used][:, seen]
+
+
+def batches(
+    series: np.ndarray, masks: np.ndarray, size: int, device: Any
+) -> Iterator[tuple[Any, Any]]:
+    """Yield series (B, R, T) as float32 and masks as tensors on a device, ``size`` at a time."""
+    import torch
+
+    for start in range(0, len(series), size):
+        part = slice(start, start + size)
+        fmri, mask = torch.from_numpy(series[part]).float(), torch.from_numpy(masks[part])
+        yield fmri.to(device), mask.to(device)
 
 
 def explained(scans: Scans, coded: np.ndarray, regions: np.ndarray | None = None) -> float:

@@ -19,6 +19,7 @@ from fmrilm.evaluation.scoring import check_shape
 from fmrilm.evaluation.tokenizer.codecs import PCACodec
 from fmrilm.evaluation.tokenizer.fidelity import (
     Scans,
+    batches,
     connectivity_agreement,
     explained,
     skewness_agreement,
@@ -121,13 +122,9 @@ def code(tokenizer: Any, scans: Scans, batch_size: int) -> tuple[list[np.ndarray
     """Return the indices of every scan's usable tokens, and the decoded scans (n, R, T)."""
     import torch
 
-    device = tokenizer.device
     indices, coded = [], []
     with torch.inference_mode():
-        for start in range(0, len(scans.series), batch_size):
-            part = slice(start, start + batch_size)
-            fmri = torch.from_numpy(scans.series[part]).float().to(device)
-            mask = torch.from_numpy(scans.model_masks[part]).to(device)
+        for fmri, mask in batches(scans.series, scans.model_masks, batch_size, tokenizer.device):
             tokens = tokenizer.tokenize(fmri, mask)
             usable = tokenizer.token_mask(mask)
             indices += [one[kept].cpu().numpy() for one, kept in zip(tokens, usable, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fmrilm.cohort.cohort import Cohort
 from fmrilm.evaluation.runs import Run
-from fmrilm.evaluation.tokenizer.fidelity import Scans
+from fmrilm.evaluation.tokenizer.fidelity import Scans, batches
 
 AMONG = 32  # people whose descriptions stand side by side
 DRAWS = 500  # groups of so many people
@@ -69,10 +69,7 @@ def compare(
         embedded = embed_descriptions(lm, encoder, texts, pooling=config.tokenizer.text_pooling)
     pooled = []
     with torch.inference_mode():
-        for start in range(0, len(scans.series), batch_size):
-            part = slice(start, start + batch_size)
-            mask = torch.from_numpy(scans.model_masks[part]).to(tokenizer.device)
-            fmri = torch.from_numpy(scans.series[part]).float().to(tokenizer.device)
+        for fmri, mask in batches(scans.series, scans.model_masks, batch_size, tokenizer.device):
             features = tokenizer.encode(fmri, mask)
             pooled.append(heads.pool(features.cpu(), tokenizer.token_mask(mask).cpu()))
         return heads.alignment.similarity(torch.cat(pooled), embedded).numpy()

@@ -1,4 +1,4 @@
-"""Room for the features of many scans: memory for few of them, a file for many."""
+"""Where the features of scans lie: in memory for few scans, in a file for many."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 IN_MEMORY = 2**30  # bytes up to which an array is held in memory
 
 
-def room(shape: tuple[int, ...], dtype: Any, most: int = IN_MEMORY) -> np.ndarray:
-    """Return an array whose values are not set yet.
+def allocate(shape: tuple[int, ...], dtype: Any, most: int = IN_MEMORY) -> np.ndarray:
+    """Allocate an array, its values not set yet.
 
     One that is larger than ``most`` bytes is mapped from a nameless file in the system's folder
     for temporary files (``TMPDIR``), which is gone when the array is. The system may put its pages
